@@ -1,0 +1,78 @@
+package exabgp
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Event is what ExaBGP told us, or what became of a command we gave it. The set is closed.
+type Event interface{ event() }
+
+// NeighborState is the state of a BGP session as ExaBGP reports it. Unknown is a value of its own: after a respawn
+// ExaBGP says nothing about sessions that are already up.
+type NeighborState uint8
+
+const (
+	NeighborUnknown   NeighborState = iota // nothing was said yet
+	NeighborDown                           // "down"
+	NeighborConnected                      // "connected": a TCP attempt, refused ones included (4.2, 5.0); no session
+	NeighborUp                             // "up": Established (RFC 4271 section 8.2.2); the only state that carries routes
+)
+
+// Neighbor identifies one BGP neighbor by the addresses of its session.
+type Neighbor struct {
+	Local netip.Addr // zero while ExaBGP does not know it, or where only the peer's address was told
+	Peer  netip.Addr
+}
+
+// NeighborChanged is one "state" line.
+type NeighborChanged struct {
+	Neighbor Neighbor
+	State    NeighborState // never NeighborUnknown
+	Reason   string        // ExaBGP's free text on down; differs between versions, may be empty; for people only
+}
+
+// NeighborsListed is the whole answer to a query for the sessions: the peers established at that moment, in ExaBGP's
+// order. A neighbor that is not in it is not established.
+type NeighborsListed struct {
+	Established []netip.Addr
+}
+
+// TrackingUnavailable says that ExaBGP neither reports changes nor answers queries about its sessions.
+type TrackingUnavailable struct{}
+
+// EventsMissing says that a session changed and ExaBGP did not report it: "neighbor-changes;" is missing from its
+// configuration. The state of the neighbors is then known by polling only.
+type EventsMissing struct{ Neighbor Neighbor }
+
+// RouteAccepted says that ExaBGP acknowledged a command, or that it was written where acknowledgements are off.
+// Acknowledged means queued by ExaBGP, not yet sent to a peer.
+type RouteAccepted struct {
+	Route Route
+	Epoch uint64        // of the Table that the command came from
+	Took  time.Duration // from the write to the acknowledgement; 0 where acknowledgements are off
+}
+
+// RouteRefused says that ExaBGP answered "error" or did not answer. The writer tries again by itself after Retry.
+type RouteRefused struct {
+	Route Route
+	Epoch uint64
+	Words string        // what ExaBGP said; empty when it said nothing
+	Retry time.Duration // the pause before the next try
+}
+
+// ShuttingDown is ExaBGP's "shutdown" line: its sessions are closed already and no command is read any more.
+// The main branch after 5.0 does not send it.
+type ShuttingDown struct{}
+
+// Gone says that ExaBGP ended: end of file on our stdin, or our stdout is broken. Nothing follows it.
+type Gone struct{ Err error }
+
+func (NeighborChanged) event()     {}
+func (NeighborsListed) event()     {}
+func (TrackingUnavailable) event() {}
+func (EventsMissing) event()       {}
+func (RouteAccepted) event()       {}
+func (RouteRefused) event()        {}
+func (ShuttingDown) event()        {}
+func (Gone) event()                {}

@@ -1,0 +1,18 @@
+package exabgp
+
+import "net/netip"
+
+// Route is one verdict about one prefix, to be written to ExaBGP.
+type Route struct {
+	Prefix   netip.Prefix // masked; no host bits
+	Withdraw bool         // false: announce
+	NextHop  netip.Addr   // zero means "self", the session's local address; else of the prefix's family
+	MED      uint32       // MULTI_EXIT_DISC, RFC 4271 section 5.1.4; not used by a withdraw
+}
+
+// Table is what should stand in ExaBGP's Adj-RIB-Out as far as we are concerned. A prefix that is not in it is left as it is.
+type Table struct {
+	// Epoch grows whenever everything is due again, because what was written before may be lost: a session came up.
+	Epoch  uint64
+	Routes []Route // at most one per prefix; the order is the order of writing
+}

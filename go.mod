@@ -1,0 +1,3 @@
+module exazk
+
+go 1.26

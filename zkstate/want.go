@@ -1,0 +1,62 @@
+package zkstate
+
+import "time"
+
+// Service is what a Session has to know of a configured service.
+type Service struct {
+	Name            string
+	ClaimsPath      string   // directory of the claims, "/exabgp/service/apex"
+	MaintenancePath string   // this node's maintenance node, "/exabgp/maintenance/apex/node1"
+	StatusPath      string   // this node's status record, "/exabgp/status/apex/node1"; its parent holds the other nodes'
+	VIPs            []string // claim names of all configured VIPs; nothing else is looked up in the directory
+	Authoritative   []string // those of VIPs that this node may claim
+}
+
+// Wish is what should become of one claim.
+type Wish uint8
+
+const (
+	Leave   Wish = iota // neither create nor delete: nothing is decided yet, a ghost stays
+	Hold                // create it, taking over our own ghost; never remove a Foreign one
+	Release             // delete it where it is Own or Ghost
+)
+
+// Want is all that should lie in ZooKeeper on behalf of this node. It is state, not a queue: a newer one replaces an
+// older one that is not carried out yet.
+type Want struct {
+	Claims   map[ClaimKey]Wish // a missing key means Leave
+	Statuses map[string]Status // by service name; a missing one leaves the record as it is
+}
+
+// ClaimKey names a claim of a service.
+type ClaimKey struct{ Service, VIP string }
+
+// Status is a node's status record for one service, kept as JSON in an ephemeral znode. Fields are only ever added;
+// readers ignore those that they do not know.
+type Status struct {
+	Node        string           `json:"node"`
+	Instance    string           `json:"instance"` // one life of the process
+	Version     string           `json:"version"`
+	Since       time.Time        `json:"since"`       // start of the process
+	Health      string           `json:"health"`      // unknown | healthy | unhealthy
+	Maintenance string           `json:"maintenance"` // unknown | absent | present
+	Routes      []StatusRoute    `json:"routes"`      // sorted by VIP
+	Neighbors   []StatusNeighbor `json:"neighbors"`   // sorted by peer
+}
+
+// StatusRoute is a node's verdict about one VIP.
+type StatusRoute struct {
+	VIP       string `json:"vip"`           // claim name
+	Verdict   string `json:"verdict"`       // announce | withdraw | hold
+	Role      string `json:"role"`          // authoritative | backup
+	MED       uint32 `json:"med,omitempty"` // of an announced route
+	Reason    string `json:"reason"`
+	Announced bool   `json:"announced"` // announced, acknowledged by ExaBGP, and enough neighbors are up to hear it
+	Claim     bool   `json:"claim"`     // this node holds the claim
+}
+
+// StatusNeighbor is one BGP neighbor of a node.
+type StatusNeighbor struct {
+	Peer  string `json:"peer"`
+	State string `json:"state"` // unknown | down | connected | up
+}

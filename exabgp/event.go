@@ -76,3 +76,7 @@ func (RouteAccepted) event()       {}
 func (RouteRefused) event()        {}
 func (ShuttingDown) event()        {}
 func (Gone) event()                {}
+
+func (s NeighborState) String() string {
+	return [...]string{"unknown", "down", "connected", "up"}[s]
+}

@@ -1,0 +1,459 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Config is the whole configuration: checked, defaults filled in, and read-only from then on.
+type Config struct {
+	Node      string // this node's name: in claims, in the status record and in the default paths
+	Log       LogConfig
+	ZooKeeper ZooKeeperConfig
+	ExaBGP    ExaBGPConfig
+	Services  []Service // at least one; names are unique, and so are VIPs over all of them
+}
+
+// LogConfig says where the log goes and how it looks.
+type LogConfig struct {
+	Level          string // debug | info | warn | error
+	Format         string // text | json
+	Syslog         bool   // to the local syslog daemon as well as, or instead of, stderr
+	SyslogFacility string // "daemon", "local0", …
+	Silent         bool   // never to stderr; a flag of the Python tool, not in the file
+}
+
+// ZooKeeperConfig says how to reach the ensemble.
+type ZooKeeperConfig struct {
+	Hosts          []string      // "host:port"; the port is always there
+	SessionTimeout time.Duration // asked for; the server clamps it to its own bounds
+}
+
+// ExaBGPConfig says how to deal with ExaBGP.
+type ExaBGPConfig struct {
+	TrackNeighbors bool // neighbor_tracking = "auto": announce and claim only while a session is up
+}
+
+// Policy says what becomes of backup routes while ZooKeeper is away for longer than a session timeout.
+// The authoritative VIP of a healthy node stays announced in every case.
+type Policy string
+
+const (
+	PolicyHold     Policy = "hold"     // they stay as they are
+	PolicyWithdraw Policy = "withdraw" // they go
+	PolicyAnnounce Policy = "announce" // every backed-up VIP is announced
+)
+
+// Service is one service: its VIPs, its check and how it is announced.
+type Service struct {
+	Name          string
+	Authoritative []netip.Prefix // this node announces these while it is serviceable, and claims them
+	BackupFor     []netip.Prefix // this node announces these while nobody claims them
+
+	ClaimsPath      string // zk_path_service
+	MaintenancePath string // zk_path_maintenance
+	StatusPath      string // zk_path_status
+
+	OnZKLoss     Policy
+	Overlap      time.Duration // how long both announce a VIP that changes hands
+	DrainTimeout time.Duration // after this long a draining node withdraws although nobody took over
+	StartGrace   time.Duration // how long an unknown holds routes as they are after the start
+	MinNeighbors int           // established neighbors needed to claim a VIP; 0 claims without any
+
+	Check    Check
+	Announce Attributes
+}
+
+// Check is a service's local check.
+type Check struct {
+	Command      string // run by /bin/sh -c
+	Interval     time.Duration
+	FastInterval time.Duration // while a change of state is pending
+	Timeout      time.Duration
+	Rise, Fall   int // results in a row
+}
+
+// Attributes says with which path attributes a service's routes are announced.
+type Attributes struct {
+	MED       uint32     // of an authoritative VIP
+	BackupMED uint32     // of one that this node backs up
+	NextHop   netip.Addr // the zero Addr means "self"
+}
+
+// ClaimName is the name of a VIP's claim in ZooKeeper: the canonical text of the address, as the Python tool writes it.
+// A prefix that is no host route has its "/" written as "_".
+func ClaimName(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return strings.ReplaceAll(p.String(), "/", "_")
+}
+
+// LoadConfig reads and checks a TOML file. The error lists every fault, each with file, line, key and remedy.
+func LoadConfig(path string) (*Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return ParseConfig(path, string(text))
+}
+
+// ParseConfig is LoadConfig for a text that was read already; name stands for the file in errors.
+func ParseConfig(name, text string) (*Config, error) {
+	raw := defaults()
+	meta, err := toml.Decode(text, &raw)
+	if err != nil {
+		if pe, ok := errors.AsType[toml.ParseError](err); ok {
+			return nil, fmt.Errorf("%s: %s", name, strings.TrimSpace(pe.ErrorWithPosition()))
+		}
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	at := indexLines(text)
+	f := faults{place: func(key string) string { return fmt.Sprintf("%s:%d: %s", name, at.line(key), key) }}
+	seen := map[string]int{}
+	for _, key := range meta.Undecoded() {
+		k := key.String()
+		f.list = append(f.list, fmt.Errorf("%s:%d: %s: unknown key; remedy: remove it or correct its name, \"exazk check\" prints every key", name, at.nth(k, seen[k]), k))
+		seen[k]++
+	}
+	return raw.resolve(&f)
+}
+
+// faults collects everything that is wrong, so that one run shows it all.
+type faults struct {
+	place func(key string) string // where a key was given: file and line, or the name of a flag
+	list  []error
+}
+
+func (f *faults) add(key, format string, args ...any) {
+	f.list = append(f.list, fmt.Errorf("%s: "+format, append([]any{f.place(key)}, args...)...))
+}
+
+// value is one key as it was given. A wrong type is kept in Err instead of ending the decoding, so that it is one
+// fault among others.
+type value[T string | bool | int64 | time.Duration | []string] struct {
+	V   T
+	Set bool // it was given; otherwise V is the default
+	Err string
+}
+
+// UnmarshalTOML implements toml.Unmarshaler.
+func (v *value[T]) UnmarshalTOML(in any) error {
+	v.Set = true
+	switch p := any(&v.V).(type) {
+	case *time.Duration:
+		v.Err = setDuration(p, in)
+	case *[]string:
+		v.Err = setList(p, in)
+	default:
+		got, ok := in.(T)
+		if !ok {
+			v.Err = fmt.Sprintf("%v is not a %s", quoted(in), kindOf(p))
+			return nil
+		}
+		v.V = got
+	}
+	return nil
+}
+
+func setDuration(p *time.Duration, in any) string {
+	s, ok := in.(string)
+	if !ok {
+		return fmt.Sprintf("%v is not a duration; remedy: write a string with a unit, such as \"1s\" or \"200ms\"", quoted(in))
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return fmt.Sprintf("%q is not a duration; remedy: give it a unit, such as \"1s\" or \"200ms\"", s)
+	}
+	*p = d
+	return ""
+}
+
+func setList(p *[]string, in any) string {
+	items, ok := in.([]any)
+	if !ok {
+		return fmt.Sprintf("%v is not a list; remedy: write [\"…\", \"…\"]", quoted(in))
+	}
+	out := make([]string, 0, len(items))
+	for _, it := range items {
+		s, ok := it.(string)
+		if !ok {
+			return fmt.Sprintf("%v in the list is not a string; remedy: put it in quotes", quoted(it))
+		}
+		out = append(out, s)
+	}
+	*p = out
+	return ""
+}
+
+func quoted(in any) string {
+	if s, ok := in.(string); ok {
+		return fmt.Sprintf("%q", s)
+	}
+	return fmt.Sprint(in)
+}
+
+func kindOf(p any) string {
+	switch p.(type) {
+	case *string:
+		return "string; remedy: put it in quotes"
+	case *bool:
+		return "boolean; remedy: write true or false without quotes"
+	default:
+		return "whole number; remedy: write it without quotes and without a unit"
+	}
+}
+
+type (
+	textValue     = value[string]
+	boolValue     = value[bool]
+	numberValue   = value[int64]
+	durationValue = value[time.Duration]
+	listValue     = value[[]string]
+)
+
+// rawConfig is the file as it was written, before anything is checked.
+type rawConfig struct {
+	Node      textValue    `toml:"node"`
+	Log       rawLog       `toml:"log"`
+	ZooKeeper rawZooKeeper `toml:"zookeeper"`
+	ExaBGP    rawExaBGP    `toml:"exabgp"`
+	Services  []rawService `toml:"service"`
+
+	silent bool // from the command line only
+}
+
+type rawLog struct {
+	Level          textValue `toml:"level"`
+	Format         textValue `toml:"format"`
+	Syslog         boolValue `toml:"syslog"`
+	SyslogFacility textValue `toml:"syslog_facility"`
+}
+
+type rawZooKeeper struct {
+	Hosts          listValue     `toml:"hosts"`
+	SessionTimeout durationValue `toml:"session_timeout"`
+}
+
+type rawExaBGP struct {
+	NeighborTracking textValue `toml:"neighbor_tracking"`
+}
+
+type rawService struct {
+	Name              textValue     `toml:"name"`
+	Authoritative     listValue     `toml:"authoritative"`
+	BackupFor         listValue     `toml:"backup_for"`
+	ZKPathService     textValue     `toml:"zk_path_service"`
+	ZKPathMaintenance textValue     `toml:"zk_path_maintenance"`
+	ZKPathStatus      textValue     `toml:"zk_path_status"`
+	OnZKLoss          textValue     `toml:"on_zk_loss"`
+	Overlap           durationValue `toml:"overlap"`
+	DrainTimeout      durationValue `toml:"drain_timeout"`
+	StartGrace        durationValue `toml:"start_grace"`
+	MinNeighbors      numberValue   `toml:"min_neighbors"`
+	Check             rawCheck      `toml:"check"`
+	Announce          rawAnnounce   `toml:"announce"`
+}
+
+type rawCheck struct {
+	Command      textValue     `toml:"command"`
+	Interval     durationValue `toml:"interval"`
+	FastInterval durationValue `toml:"fast_interval"`
+	Timeout      durationValue `toml:"timeout"`
+	Rise         numberValue   `toml:"rise"`
+	Fall         numberValue   `toml:"fall"`
+}
+
+type rawAnnounce struct {
+	MED       numberValue `toml:"med"`
+	BackupMED numberValue `toml:"backup_med"`
+	NextHop   textValue   `toml:"next_hop"`
+}
+
+func defaults() rawConfig {
+	r := rawConfig{}
+	r.Log.Level.V, r.Log.Format.V = "info", "text"
+	r.Log.Syslog.V, r.Log.SyslogFacility.V = true, "daemon"
+	r.ZooKeeper.SessionTimeout.V = 10 * time.Second
+	r.ExaBGP.NeighborTracking.V = "auto"
+	return r
+}
+
+// fillDefaults is separate from defaults because the services are not known before the file is decoded.
+func (r *rawService) fillDefaults() {
+	orText(&r.OnZKLoss, string(PolicyHold))
+	orDuration(&r.Overlap, time.Second)
+	orDuration(&r.DrainTimeout, 10*time.Second)
+	orDuration(&r.StartGrace, 15*time.Second)
+	orNumber(&r.MinNeighbors, 1)
+	orDuration(&r.Check.Interval, time.Second)
+	if fast := 200 * time.Millisecond; r.Check.Interval.V > 0 {
+		orDuration(&r.Check.FastInterval, min(fast, r.Check.Interval.V))
+	}
+	orDuration(&r.Check.Timeout, time.Second)
+	orNumber(&r.Check.Rise, 3)
+	orNumber(&r.Check.Fall, 2)
+	orNumber(&r.Announce.MED, 100)
+	orNumber(&r.Announce.BackupMED, 200)
+	orText(&r.Announce.NextHop, "self")
+}
+
+func orText(v *textValue, d string) {
+	if !v.Set {
+		v.V = d
+	}
+}
+
+func orNumber(v *numberValue, d int64) {
+	if !v.Set {
+		v.V = d
+	}
+}
+
+func orDuration(v *durationValue, d time.Duration) {
+	if !v.Set {
+		v.V = d
+	}
+}
+
+// Render writes the effective configuration as TOML, every key with the value in force.
+func (c *Config) Render() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "node = %q\n\n", c.Node)
+	fmt.Fprintf(&b, "[log]\nlevel = %q\nformat = %q\nsyslog = %v\nsyslog_facility = %q\n\n", c.Log.Level, c.Log.Format, c.Log.Syslog, c.Log.SyslogFacility)
+	fmt.Fprintf(&b, "[zookeeper]\nhosts = %s\nsession_timeout = %q\n\n", tomlList(c.ZooKeeper.Hosts), c.ZooKeeper.SessionTimeout)
+	tracking := "auto"
+	if !c.ExaBGP.TrackNeighbors {
+		tracking = "off"
+	}
+	fmt.Fprintf(&b, "[exabgp]\nneighbor_tracking = %q\n", tracking)
+	for i := range c.Services {
+		c.Services[i].render(&b)
+	}
+	return b.String()
+}
+
+func (s *Service) render(b *strings.Builder) {
+	nextHop := "self"
+	if s.Announce.NextHop.IsValid() {
+		nextHop = s.Announce.NextHop.String()
+	}
+	fmt.Fprintf(b, "\n[[service]]\nname = %q\nauthoritative = %s\nbackup_for = %s\n", s.Name, tomlList(vipTexts(s.Authoritative)), tomlList(vipTexts(s.BackupFor)))
+	fmt.Fprintf(b, "zk_path_service = %q\nzk_path_maintenance = %q\nzk_path_status = %q\n", s.ClaimsPath, s.MaintenancePath, s.StatusPath)
+	fmt.Fprintf(b, "on_zk_loss = %q\noverlap = %q\ndrain_timeout = %q\nstart_grace = %q\nmin_neighbors = %d\n", s.OnZKLoss, s.Overlap, s.DrainTimeout, s.StartGrace, s.MinNeighbors)
+	fmt.Fprintf(b, "[service.check]\ncommand = %s\ninterval = %q\nfast_interval = %q\ntimeout = %q\nrise = %d\nfall = %d\n", tomlString(s.Check.Command), s.Check.Interval, s.Check.FastInterval, s.Check.Timeout, s.Check.Rise, s.Check.Fall)
+	fmt.Fprintf(b, "[service.announce]\nmed = %d\nbackup_med = %d\nnext_hop = %q\n", s.Announce.MED, s.Announce.BackupMED, nextHop)
+}
+
+// vipTexts writes host routes without their mask, as people write VIPs.
+func vipTexts(ps []netip.Prefix) []string {
+	out := make([]string, len(ps))
+	for i, p := range ps {
+		out[i] = p.String()
+		if p.IsSingleIP() {
+			out[i] = p.Addr().String()
+		}
+	}
+	return out
+}
+
+func tomlList(items []string) string {
+	q := make([]string, len(items))
+	for i, s := range items {
+		q[i] = tomlString(s)
+	}
+	return "[" + strings.Join(q, ", ") + "]"
+}
+
+// tomlString quotes any text, a command above all, the way TOML reads it; Go's %q has escapes that TOML lacks.
+func tomlString(s string) string {
+	b, err := toml.Marshal(map[string]string{"v": s})
+	if err != nil {
+		panic("bug: a string that TOML cannot hold: " + err.Error())
+	}
+	return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(string(b)), "v ="))
+}
+
+// lineIndex finds the line of a key. The TOML library tells positions for syntax errors only, and a fault without its
+// line is a search at 3 a.m.
+type lineIndex map[string][]int // "service[0].check.command" and, without the index, "service.check.command"
+
+func indexLines(text string) lineIndex {
+	ix := lineIndex{}
+	table, plain, services := "", "", -1
+	for n, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "["):
+			plain = strings.Trim(strings.TrimSpace(strings.SplitN(line, "#", 2)[0]), "[] \t")
+			if strings.HasPrefix(line, "[[") && plain == "service" {
+				services++
+			}
+			table = plain
+			if plain == "service" || strings.HasPrefix(plain, "service.") {
+				table = fmt.Sprintf("service[%d]%s", services, strings.TrimPrefix(plain, "service"))
+			}
+			ix.put(table, plain, n+1)
+		case strings.Contains(line, "=") && !strings.HasPrefix(line, "#"):
+			key := strings.Trim(strings.TrimSpace(strings.SplitN(line, "=", 2)[0]), `"'`)
+			ix.put(join(table, key), join(plain, key), n+1)
+		}
+	}
+	return ix
+}
+
+func join(table, key string) string {
+	if table == "" {
+		return key
+	}
+	return table + "." + key
+}
+
+func (ix lineIndex) put(key, plain string, line int) {
+	ix[key] = append(ix[key], line)
+	if plain != key {
+		ix[plain] = append(ix[plain], line)
+	}
+}
+
+// line is where a key is written, else where its table begins, else the first line.
+func (ix lineIndex) line(key string) int {
+	for key != "" {
+		if at := ix[key]; len(at) > 0 {
+			return at[0]
+		}
+		key = key[:max(strings.LastIndexByte(key, '.'), 0)]
+	}
+	return 1
+}
+
+// nth is where the nth occurrence of a key without an index is written.
+func (ix lineIndex) nth(key string, n int) int {
+	if at := ix[key]; n < len(at) {
+		return at[n]
+	}
+	return ix.line(key)
+}
+
+var (
+	logLevels        = []string{"debug", "info", "warn", "error"}
+	logFormats       = []string{"text", "json"}
+	syslogFacilities = []string{"kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"}
+	policies         = []string{string(PolicyHold), string(PolicyWithdraw), string(PolicyAnnounce)}
+)
+
+func (f *faults) oneOf(key string, v textValue, allowed []string) string {
+	if v.Err != "" {
+		f.add(key, "%s", v.Err)
+	} else if !slices.Contains(allowed, v.V) {
+		f.add(key, "%q is not known; remedy: write one of %s", v.V, strings.Join(allowed, ", "))
+	}
+	return v.V
+}

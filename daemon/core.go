@@ -1,0 +1,232 @@
+package daemon
+
+import (
+	"fmt"
+	"time"
+
+	"exazk/exabgp"
+	"exazk/health"
+	"exazk/zkstate"
+)
+
+// Action is what should become of a VIP's route.
+type Action uint8
+
+const (
+	// Hold leaves the route as it is in ExaBGP, whatever that is. ExaBGP keeps the routes of a process that died, so a
+	// process that does not know yet must not withdraw "to be clean": that would make an outage out of a restart.
+	Hold Action = iota
+	Announce
+	Withdraw
+)
+
+// Role says as what a VIP is announced, and with it which MED it gets.
+type Role uint8
+
+const (
+	Authoritative Role = iota
+	Backup
+)
+
+// Reason says why a verdict is what it is. The words are stable: they are in logs, in status records and in the docs.
+type Reason string
+
+const (
+	ReasonAuthoritative      Reason = "authoritative"       // announced: it is ours and we are serviceable
+	ReasonUnclaimed          Reason = "unclaimed"           // announced: it is another node's, and nobody claims it
+	ReasonClaimed            Reason = "claimed"             // withdrawn: its owner claims it
+	ReasonOverlap            Reason = "overlap"             // kept: its owner is back, for less than overlap
+	ReasonConflict           Reason = "conflict"            // withdrawn: it is ours, and somebody else claims it
+	ReasonUnhealthy          Reason = "unhealthy"           // withdrawn: the check fails
+	ReasonHealthUnknown      Reason = "health-unknown"      // held, and withdrawn after start_grace: no verdict of the check yet
+	ReasonMaintenance        Reason = "maintenance"         // withdrawn: this node is drained
+	ReasonStopping           Reason = "stopping"            // withdrawn: the process is about to end
+	ReasonDraining           Reason = "draining"            // kept: until another node has it or drain_timeout
+	ReasonMaintenanceUnknown Reason = "maintenance-unknown" // held: the maintenance node was never read
+	ReasonClaimsUnread       Reason = "claims-unread"       // held: the claims were never read
+	ReasonZooKeeperLost      Reason = "zookeeper-lost"      // as on_zk_loss says
+)
+
+// Presence is what is known of a znode's existence.
+type Presence uint8
+
+const (
+	PresenceUnknown Presence = iota
+	PresenceAbsent
+	PresencePresent
+)
+
+// ClaimView is what a node makes of the claim of one VIP.
+type ClaimView uint8
+
+const (
+	ClaimUnread  ClaimView = iota // never read in this life of the process
+	ClaimAbsent                   // nobody claims it, or this node itself does
+	ClaimReturns                  // another node claims it, for less than overlap
+	ClaimPresent                  // another node claims it
+)
+
+// DrainState is how far a drain of one VIP has come.
+type DrainState uint8
+
+const (
+	NotDraining DrainState = iota
+	Draining               // announced until another node has taken it over
+	Drained                // taken over, or waited for long enough, or never announced
+)
+
+// Facts is everything that the verdict about one VIP depends on.
+type Facts struct {
+	Authoritative bool
+	Health        health.State
+	Maintenance   Presence
+	Claim         ClaimView
+	Drain         DrainState
+	Stopping      bool   // the drain is that of the process, not of the operator
+	StartOver     bool   // start_grace has passed: what is still unknown is not waited for any longer
+	ZooKeeperLost bool   // no session for a session timeout, or none since the start for start_grace
+	OnZKLoss      Policy // what that means for a backup
+	Last          Action // the verdict before this one; what "kept" means
+	LastRole      Role
+}
+
+// Verdict is the decision about one VIP and its reason.
+type Verdict struct {
+	Action Action
+	Role   Role
+	Reason Reason
+}
+
+// Decide is the whole policy: the one place where it is decided whether a VIP is announced. It is a function of its
+// argument alone. The order of its questions is the order of trust: own check, maintenance, claims.
+func Decide(f Facts) Verdict {
+	role := Backup
+	if f.Authoritative {
+		role = Authoritative
+	}
+	withdraw := func(r Reason) Verdict { return Verdict{Withdraw, role, r} }
+	keep := func(r Reason) Verdict { return Verdict{f.Last, f.LastRole, r} }
+
+	switch {
+	case f.Health == health.Unhealthy:
+		return withdraw(ReasonUnhealthy) // a sick announcer is a black hole: nothing outranks this
+	case f.Drain == Draining:
+		return keep(ReasonDraining)
+	case f.Drain == Drained && f.Stopping:
+		return withdraw(ReasonStopping)
+	case f.Drain == Drained:
+		return withdraw(ReasonMaintenance)
+	case f.Health == health.Unknown && f.StartOver:
+		return withdraw(ReasonHealthUnknown)
+	case f.Health == health.Unknown:
+		return Verdict{Hold, role, ReasonHealthUnknown}
+	case f.Authoritative:
+		return decideOwn(f, keep)
+	default:
+		return decideBackup(f, keep)
+	}
+}
+
+// decideOwn is the verdict of a healthy, undrained node about a VIP that it is authoritative for. Without ZooKeeper it
+// is announced all the same: two announcers are harmless, none is an outage.
+func decideOwn(f Facts, keep func(Reason) Verdict) Verdict {
+	switch {
+	case f.Claim == ClaimReturns:
+		return keep(ReasonOverlap)
+	case f.Claim == ClaimPresent:
+		return Verdict{Withdraw, Backup, ReasonConflict}
+	case f.Maintenance == PresenceUnknown && !f.StartOver:
+		return Verdict{Hold, Authoritative, ReasonMaintenanceUnknown}
+	case f.Claim == ClaimUnread && !f.StartOver:
+		return Verdict{Hold, Authoritative, ReasonClaimsUnread}
+	default:
+		return Verdict{Announce, Authoritative, ReasonAuthoritative}
+	}
+}
+
+// decideBackup is the verdict of a healthy, undrained node about another node's VIP. With on_zk_loss = "hold" nothing
+// special happens while ZooKeeper is lost: the claims stay as they were last read, and so do the verdicts.
+func decideBackup(f Facts, keep func(Reason) Verdict) Verdict {
+	switch {
+	case f.ZooKeeperLost && f.OnZKLoss == PolicyWithdraw:
+		return Verdict{Withdraw, Backup, ReasonZooKeeperLost}
+	case f.ZooKeeperLost && f.OnZKLoss == PolicyAnnounce:
+		return Verdict{Announce, Backup, ReasonZooKeeperLost}
+	case f.Claim == ClaimUnread:
+		return Verdict{Hold, Backup, ReasonClaimsUnread}
+	case f.Maintenance == PresenceUnknown:
+		return Verdict{Hold, Backup, ReasonMaintenanceUnknown}
+	case f.Claim == ClaimReturns:
+		return keep(ReasonOverlap)
+	case f.Claim == ClaimPresent:
+		return Verdict{Withdraw, Backup, ReasonClaimed}
+	default:
+		return Verdict{Announce, Backup, ReasonUnclaimed}
+	}
+}
+
+// Exit says whether the process should end, and how.
+type Exit uint8
+
+const (
+	Stay    Exit = iota
+	Leave        // everything is drained: give up what is left in ZooKeeper, then end
+	Abandon      // ExaBGP is gone and our routes with it: close the ZooKeeper session at once, then end
+)
+
+// Decision is everything that must hold after a Step.
+type Decision struct {
+	Why    []VIPVerdict // one per configured VIP, in the order of the services and of the NLRI: for logs and people
+	Table  exabgp.Table // what is to be written to ExaBGP; held routes and those that nobody could hear are not in it
+	Want   zkstate.Want // what should lie in ZooKeeper
+	Resync bool         // what was read from ZooKeeper may be old: read it again now
+	Exit   Exit
+	Wake   time.Time // Step must be called again no later than this
+}
+
+// VIPVerdict is a verdict with the VIP that it is about.
+type VIPVerdict struct {
+	Service string
+	VIP     string // claim name
+	Verdict
+	Detail string // for people: the check's output, who else claims it, which node took over
+}
+
+// Step applies ev at the instant now and returns all that must hold afterwards. It does no I/O, reads no clock and
+// follows no map's order: equal inputs give equal output.
+func (c *Core) Step(now time.Time, ev Event) Decision {
+	slept := c.noticeSleep(now)
+	c.apply(now, ev)
+	d := Decision{Resync: slept, Want: newWant()}
+	for _, s := range c.services {
+		c.stepClaims(now, s)
+		c.stepDrain(now, s)
+		for _, v := range s.vips {
+			verdict := Decide(c.facts(now, s, v))
+			v.adopt(verdict, &s.conf.Announce)
+			d.Why = append(d.Why, VIPVerdict{s.conf.Name, v.name, verdict, c.detail(s, v, verdict)})
+			if v.authoritative {
+				d.Want.Claims[zkstate.ClaimKey{Service: s.conf.Name, VIP: v.name}] = c.wish(s, v, verdict)
+			}
+		}
+		d.Want.Statuses[s.conf.Name] = c.status(s)
+	}
+	d.Table = exabgp.Table{Epoch: c.epoch, Routes: c.routes()}
+	d.Exit = c.exit(now)
+	d.Wake = c.wake(now)
+	return d
+}
+
+func (a Action) String() string { return [...]string{"hold", "announce", "withdraw"}[a] }
+func (r Role) String() string   { return [...]string{"authoritative", "backup"}[r] }
+func (p Presence) String() string {
+	return [...]string{"unknown", "absent", "present"}[p]
+}
+func (e Exit) String() string { return [...]string{"stay", "leave", "abandon"}[e] }
+
+func (v Verdict) String() string {
+	if v.Action == Announce {
+		return fmt.Sprintf("%s as %s (%s)", v.Action, v.Role, v.Reason)
+	}
+	return fmt.Sprintf("%s (%s)", v.Action, v.Reason)
+}

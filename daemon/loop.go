@@ -1,0 +1,180 @@
+package daemon
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"exazk/exabgp"
+	"exazk/health"
+	"exazk/zkstate"
+)
+
+// Speaker takes the routes that should stand in ExaBGP. Set never waits.
+type Speaker interface{ Set(exabgp.Table) }
+
+// Store takes what should lie in ZooKeeper. Neither call waits.
+type Store interface {
+	Set(zkstate.Want)
+	Resync()
+}
+
+// slowEvent is how long an event may wait for the loop before the log says so: a hint of a machine under pressure.
+const slowEvent = 250 * time.Millisecond
+
+// Loop is the one goroutine that owns the Core. It adds nothing to the decisions: it keeps the time, passes what
+// changed on to the edges, and logs transitions.
+type Loop struct {
+	core    *Core
+	speaker Speaker
+	store   Store
+	log     *logrus.Entry
+	events  chan posted
+	last    Decision
+}
+
+type posted struct {
+	ev Event
+	at time.Time
+}
+
+// NewLoop makes a Loop. Events may be posted before Run is called.
+func NewLoop(core *Core, speaker Speaker, store Store, log *logrus.Entry) *Loop {
+	return &Loop{
+		core: core, speaker: speaker, store: store, log: log,
+		// A Step takes microseconds; the buffer lets an edge that has just read many routes' acknowledgements go on
+		// without a switch of goroutines for each. Senders wait when it is full: a transition is never dropped.
+		events: make(chan posted, 256),
+	}
+}
+
+// Post hands an event to the loop and waits until it is taken in. It returns false once ctx is done.
+func (l *Loop) Post(ctx context.Context, ev Event) bool {
+	select {
+	case l.events <- posted{ev, time.Now()}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// ExaBGP, ZooKeeper and Health return the emit functions of the three edges.
+func (l *Loop) ExaBGP(ctx context.Context) func(exabgp.Event) bool {
+	return func(ev exabgp.Event) bool { return l.Post(ctx, FromExaBGP{ev}) }
+}
+
+func (l *Loop) ZooKeeper(ctx context.Context) func(zkstate.Event) bool {
+	return func(ev zkstate.Event) bool { return l.Post(ctx, FromZooKeeper{ev}) }
+}
+
+func (l *Loop) Health(ctx context.Context) func(health.Changed) bool {
+	return func(ev health.Changed) bool { return l.Post(ctx, FromHealth{ev}) }
+}
+
+// Run steps the core until it wants to end, and says how; or until ctx is done, and then says Stay.
+func (l *Loop) Run(ctx context.Context) Exit {
+	l.step(Tick{})
+	timer := time.NewTimer(time.Until(l.last.Wake))
+	defer timer.Stop()
+	for l.last.Exit == Stay {
+		select {
+		case <-ctx.Done():
+			return Stay
+		case p := <-l.events:
+			if waited := time.Since(p.at); waited > slowEvent {
+				l.log.WithFields(logrus.Fields{"event": eventName(p.ev), "elapsed_ms": waited.Milliseconds()}).Warn("event waited")
+			}
+			l.step(p.ev)
+		case <-timer.C:
+			l.step(Tick{})
+		}
+		timer.Reset(time.Until(l.last.Wake))
+	}
+	return l.last.Exit
+}
+
+// step passes on what changed: routes before claims, see doc.go.
+func (l *Loop) step(ev Event) {
+	l.logEvent(ev)
+	d := l.core.Step(time.Now(), ev)
+	if d.Table.Epoch != l.last.Table.Epoch || !slices.Equal(d.Table.Routes, l.last.Table.Routes) {
+		l.speaker.Set(d.Table)
+	}
+	if !reflect.DeepEqual(d.Want, l.last.Want) {
+		l.store.Set(d.Want)
+	}
+	if d.Resync {
+		l.log.WithField("event", "slept").Warn("process slept, reading ZooKeeper again")
+		l.store.Resync()
+	}
+	l.logVerdicts(d)
+	l.last = d
+}
+
+// logVerdicts writes one line for every VIP whose verdict changed.
+func (l *Loop) logVerdicts(d Decision) {
+	for i, now := range d.Why {
+		from := "none"
+		if i < len(l.last.Why) {
+			if l.last.Why[i].Verdict == now.Verdict {
+				continue
+			}
+			from = l.last.Why[i].Action.String()
+		}
+		log := l.log.WithFields(logrus.Fields{
+			"service": now.Service, "vip": now.VIP, "from": from, "to": now.Action.String(), "role": now.Role.String(), "reason": string(now.Reason),
+		})
+		if now.Detail != "" {
+			log = log.WithField("detail", now.Detail)
+		}
+		switch now.Reason {
+		case ReasonConflict:
+			log.Error("verdict changed")
+		case ReasonUnhealthy, ReasonZooKeeperLost:
+			log.Warn("verdict changed")
+		default:
+			log.Info("verdict changed")
+		}
+	}
+}
+
+// logEvent writes one line for an event that is a transition and is not logged by the edge that saw it.
+func (l *Loop) logEvent(ev Event) {
+	switch ev := ev.(type) {
+	case Stop:
+		l.log.WithFields(logrus.Fields{"event": "stop", "signal": ev.Signal}).Info("draining before the end")
+	case FromZooKeeper:
+		if m, ok := ev.Event.(zkstate.MaintenanceRead); ok {
+			l.logMaintenance(m)
+		}
+	}
+}
+
+func (l *Loop) logMaintenance(m zkstate.MaintenanceRead) {
+	s := l.core.service(m.Service)
+	if s == nil {
+		return
+	}
+	to := PresenceAbsent
+	if m.Present {
+		to = PresencePresent
+	}
+	if s.maintenance == to {
+		return
+	}
+	l.log.WithFields(logrus.Fields{"service": m.Service, "from": s.maintenance.String(), "to": to.String(), "note": string(m.Data)}).Info("maintenance changed")
+}
+
+func eventName(ev Event) string {
+	switch ev := ev.(type) {
+	case FromExaBGP:
+		return reflect.TypeOf(ev.Event).Name()
+	case FromZooKeeper:
+		return reflect.TypeOf(ev.Event).Name()
+	default:
+		return reflect.TypeOf(ev).Name()
+	}
+}

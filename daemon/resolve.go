@@ -1,0 +1,320 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// maxMED is the largest MULTI_EXIT_DISC: four octets, RFC 4271 section 5.1.4. ExaBGP 3.4 ends and 4.2 does not answer
+// when it is given a larger one.
+const maxMED = 1<<32 - 1
+
+// resolve checks everything and gives what the daemon works with. Its error joins all faults that were found.
+func (r *rawConfig) resolve(f *faults) (*Config, error) {
+	c := &Config{
+		Log: LogConfig{
+			Level:          f.oneOf("log.level", r.Log.Level, logLevels),
+			Format:         f.oneOf("log.format", r.Log.Format, logFormats),
+			Syslog:         flag(f, "log.syslog", r.Log.Syslog),
+			SyslogFacility: f.oneOf("log.syslog_facility", r.Log.SyslogFacility, syslogFacilities),
+			Silent:         r.silent,
+		},
+		ZooKeeper: ZooKeeperConfig{
+			Hosts:          f.hosts("zookeeper.hosts", r.ZooKeeper.Hosts),
+			SessionTimeout: f.duration("zookeeper.session_timeout", r.ZooKeeper.SessionTimeout, time.Second, 5*time.Minute),
+		},
+		ExaBGP: ExaBGPConfig{TrackNeighbors: f.oneOf("exabgp.neighbor_tracking", r.ExaBGP.NeighborTracking, []string{"auto", "off"}) == "auto"},
+	}
+	c.Node = f.node("node", r.Node)
+	if len(r.Services) == 0 {
+		f.add("service", "no service; remedy: add a [[service]] table with a name, its VIPs and a check")
+	}
+	used := map[string]string{} // what may occur once only, and where it occurred
+	for i := range r.Services {
+		key := fmt.Sprintf("service[%d]", i)
+		r.Services[i].fillDefaults()
+		c.Services = append(c.Services, r.Services[i].resolve(f, key, c.Node, used))
+	}
+	if len(f.list) > 0 {
+		return nil, errors.Join(f.list...)
+	}
+	return c, nil
+}
+
+func (r *rawService) resolve(f *faults, key, node string, used map[string]string) Service {
+	name := f.name(key+".name", r.Name, "a name for the service, such as \"apex\"")
+	f.once(used, "service "+name, key+".name", "the service %q is there twice", name)
+	s := Service{
+		Name:            name,
+		Authoritative:   f.vips(key+".authoritative", r.Authoritative, used),
+		BackupFor:       f.vips(key+".backup_for", r.BackupFor, used),
+		ClaimsPath:      f.znode(key+".zk_path_service", r.ZKPathService, "/exabgp/service/"+name),
+		MaintenancePath: f.znode(key+".zk_path_maintenance", r.ZKPathMaintenance, "/exabgp/maintenance/"+name+"/"+node),
+		StatusPath:      f.znode(key+".zk_path_status", r.ZKPathStatus, "/exabgp/status/"+name+"/"+node),
+		OnZKLoss:        Policy(f.oneOf(key+".on_zk_loss", r.OnZKLoss, policies)),
+		Overlap:         f.duration(key+".overlap", r.Overlap, 0, time.Minute),
+		DrainTimeout:    f.duration(key+".drain_timeout", r.DrainTimeout, 0, 10*time.Minute),
+		StartGrace:      f.duration(key+".start_grace", r.StartGrace, 0, 10*time.Minute),
+		MinNeighbors:    int(f.number(key+".min_neighbors", r.MinNeighbors, 0, 1000)),
+		Check:           r.Check.resolve(f, key+".check"),
+		Announce: Attributes{
+			MED:       uint32(f.number(key+".announce.med", r.Announce.MED, 0, maxMED)),
+			BackupMED: uint32(f.number(key+".announce.backup_med", r.Announce.BackupMED, 0, maxMED)),
+		},
+	}
+	s.Announce.NextHop = f.nextHop(key+".announce.next_hop", r.Announce.NextHop, slices.Concat(s.Authoritative, s.BackupFor))
+	if r.Authoritative.Err == "" && r.BackupFor.Err == "" && len(r.Authoritative.V)+len(r.BackupFor.V) == 0 {
+		f.add(key+".authoritative", "no VIP; remedy: list this node's own in authoritative and the others' in backup_for")
+	}
+	if s.Announce.BackupMED < s.Announce.MED {
+		f.add(key+".announce.backup_med", "%d is better than med = %d; remedy: a backup must look worse, so give it a higher MED", s.Announce.BackupMED, s.Announce.MED)
+	}
+	f.distinctPaths(key, &s, used)
+	return s
+}
+
+func (r *rawCheck) resolve(f *faults, key string) Check {
+	c := Check{
+		Command:      r.Command.V,
+		Interval:     f.duration(key+".interval", r.Interval, 10*time.Millisecond, time.Hour),
+		FastInterval: f.duration(key+".fast_interval", r.FastInterval, 10*time.Millisecond, time.Hour),
+		Timeout:      f.duration(key+".timeout", r.Timeout, 10*time.Millisecond, time.Hour),
+		Rise:         int(f.number(key+".rise", r.Rise, 1, 1000)),
+		Fall:         int(f.number(key+".fall", r.Fall, 1, 1000)),
+	}
+	switch {
+	case r.Command.Err != "":
+		f.add(key+".command", "%s", r.Command.Err)
+	case strings.TrimSpace(c.Command) == "":
+		f.add(key+".command", "no check; remedy: give a command that exits 0 while the service works, or \"true\" to announce without one")
+	case strings.ContainsRune(c.Command, 0):
+		f.add(key+".command", "%q contains a NUL byte; remedy: remove it", c.Command)
+	}
+	if c.FastInterval > c.Interval {
+		f.add(key+".fast_interval", "%v is slower than interval = %v; remedy: make it the shorter one", c.FastInterval, c.Interval)
+	}
+	return c
+}
+
+func flag(f *faults, key string, v boolValue) bool {
+	if v.Err != "" {
+		f.add(key, "%s", v.Err)
+	}
+	return v.V
+}
+
+func (f *faults) duration(key string, v durationValue, low, high time.Duration) time.Duration {
+	if v.Err != "" {
+		f.add(key, "%s", v.Err)
+	} else if v.V < low || v.V > high {
+		f.add(key, "%v is out of range; remedy: write %v to %v", v.V, low, high)
+	}
+	return v.V
+}
+
+func (f *faults) number(key string, v numberValue, low, high int64) int64 {
+	if v.Err != "" {
+		f.add(key, "%s", v.Err)
+	} else if v.V < low || v.V > high {
+		f.add(key, "%d is out of range; remedy: write %d to %d", v.V, low, high)
+		return low
+	}
+	return v.V
+}
+
+// once reports what may occur once only. Empty names were reported already.
+func (f *faults) once(used map[string]string, what, key, format string, args ...any) {
+	if strings.HasSuffix(what, " ") {
+		return
+	}
+	if first, twice := used[what]; twice {
+		f.add(key, format+", first at %s; remedy: keep one of the two", append(args, f.place(first))...)
+		return
+	}
+	used[what] = key
+}
+
+// name checks the name of a service or node: it becomes one element of a path in ZooKeeper and a word in logs.
+func (f *faults) name(key string, v textValue, remedy string) string {
+	switch {
+	case v.Err != "":
+		f.add(key, "%s", v.Err)
+	case v.V == "":
+		f.add(key, "missing; remedy: give %s", remedy)
+	case !plainName(v.V):
+		f.add(key, "%q is not a usable name; remedy: use letters, digits, '.', '_' and '-' only", v.V)
+	}
+	return v.V
+}
+
+func plainName(s string) bool {
+	if s == "." || s == ".." || len(s) > 255 {
+		return false
+	}
+	for _, r := range s {
+		if r > unicode.MaxASCII || !(unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._-", r)) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func (f *faults) node(key string, v textValue) string {
+	if v.Set || v.Err != "" {
+		return f.name(key, v, "this node's name")
+	}
+	host, err := os.Hostname()
+	if err != nil || !plainName(host) {
+		f.add(key, "missing, and the host name %q cannot stand in for it; remedy: set node", host)
+	}
+	return host
+}
+
+// hosts splits what the Python tool joined with commas, and gives every server its port.
+func (f *faults) hosts(key string, v listValue) []string {
+	if v.Err != "" {
+		f.add(key, "%s", v.Err)
+		return nil
+	}
+	var out []string
+	for _, item := range v.V {
+		for h := range strings.SplitSeq(item, ",") {
+			host, err := serverAddress(strings.TrimSpace(h))
+			if err != nil {
+				f.add(key, "%q %w", h, err)
+			} else if !slices.Contains(out, host) {
+				out = append(out, host)
+			}
+		}
+	}
+	if len(v.V) == 0 {
+		f.add(key, "no server; remedy: list the ensemble's servers, such as [\"zk1:2181\", \"zk2:2181\"]")
+	}
+	return out
+}
+
+func serverAddress(h string) (string, error) {
+	if strings.Contains(h, "/") {
+		return "", errors.New("has a path (chroot); remedy: put it in front of zk_path_service, zk_path_maintenance and zk_path_status instead")
+	}
+	host, port, err := net.SplitHostPort(h)
+	if err != nil {
+		host, port = h, "2181"
+		if a, aerr := netip.ParseAddr(h); aerr == nil && a.Is6() {
+			return "", fmt.Errorf("is a bare IPv6 address; remedy: write \"[%s]:2181\"", h)
+		}
+		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	}
+	if n, perr := strconv.ParseUint(port, 10, 16); host == "" || strings.ContainsAny(host, " \t") || (strings.Contains(host, ":") && net.ParseIP(host) == nil) || perr != nil || n == 0 {
+		return "", errors.New("is not a server; remedy: write host:port, such as \"zk1:2181\"")
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+func (f *faults) vips(key string, v listValue, used map[string]string) []netip.Prefix {
+	if v.Err != "" {
+		f.add(key, "%s", v.Err)
+		return nil
+	}
+	var out []netip.Prefix
+	for _, text := range v.V {
+		p, err := ParseVIP(text)
+		if err != nil {
+			f.add(key, "%w", err)
+			continue
+		}
+		f.once(used, "vip "+p.String(), key, "the VIP %s is there twice", text)
+		out = append(out, p)
+	}
+	return out
+}
+
+// ParseVIP reads an address or a prefix that may be announced. ExaBGP is never given anything that did not pass here:
+// some versions answer a bad prefix by resetting the session, and 3.4 by ending.
+func ParseVIP(text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		a, aerr := netip.ParseAddr(text)
+		if aerr != nil {
+			return p, fmt.Errorf("%q is not an address; remedy: write it like 10.20.255.1 or 2001:db8::1", text)
+		}
+		if a.Zone() != "" {
+			return p, fmt.Errorf("%q has a zone; remedy: a VIP is a global address", text)
+		}
+		p = netip.PrefixFrom(a, a.BitLen())
+	}
+	a := p.Addr()
+	switch {
+	case a.Is4In6():
+		return p, fmt.Errorf("%q is IPv4 written as IPv6; remedy: write %s", text, a.Unmap())
+	case p != p.Masked():
+		return p, fmt.Errorf("%q has bits set after its mask; remedy: write %s", text, p.Masked())
+	case p.Bits() == 0:
+		return p, fmt.Errorf("%q is the default route; remedy: list VIPs", text)
+	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a.IsLinkLocalUnicast():
+		return p, fmt.Errorf("%q cannot be announced: it is unspecified, loopback, multicast or link-local; remedy: use a routable address", text)
+	}
+	return p, nil
+}
+
+func (f *faults) nextHop(key string, v textValue, vips []netip.Prefix) netip.Addr {
+	if v.Err != "" {
+		f.add(key, "%s", v.Err)
+		return netip.Addr{}
+	}
+	if v.V == "self" {
+		return netip.Addr{}
+	}
+	a, err := netip.ParseAddr(v.V)
+	if err != nil || a.Zone() != "" || a.Is4In6() || !a.IsGlobalUnicast() {
+		f.add(key, "%q is not a next-hop; remedy: write \"self\" or a unicast address without zone", v.V)
+		return netip.Addr{}
+	}
+	for _, p := range vips {
+		if p.Addr().Is4() != a.Is4() {
+			f.add(key, "%s is not of the family of %s; remedy: write \"self\", or split the service by family", a, p)
+			break
+		}
+	}
+	return a
+}
+
+// znode checks a path; an absent one gets its default.
+func (f *faults) znode(key string, v textValue, def string) string {
+	if v.Err != "" {
+		f.add(key, "%s", v.Err)
+		return def
+	}
+	if !v.Set {
+		return def
+	}
+	p := v.V
+	if !strings.HasPrefix(p, "/") || p == "/" || path.Clean(p) != p || strings.ContainsFunc(p, unicode.IsControl) {
+		f.add(key, "%q is not a path in ZooKeeper; remedy: write it like %q", p, def)
+	} else if p == "/zookeeper" || strings.HasPrefix(p, "/zookeeper/") {
+		f.add(key, "%q belongs to ZooKeeper itself; remedy: write it like %q", p, def)
+	}
+	return p
+}
+
+// distinctPaths keeps records of one kind out of the directory of another: a maintenance node among the claims would be
+// looked up as a VIP, and two services in one directory would share claims.
+func (f *faults) distinctPaths(key string, s *Service, used map[string]string) {
+	f.once(used, "path "+s.ClaimsPath, key+".zk_path_service", "the path %q is used twice", s.ClaimsPath)
+	f.once(used, "path "+s.StatusPath, key+".zk_path_status", "the path %q is used twice", s.StatusPath)
+	if s.MaintenancePath == s.StatusPath || s.MaintenancePath == s.ClaimsPath {
+		f.add(key+".zk_path_maintenance", "%q is used twice; remedy: give the maintenance node a path of its own", s.MaintenancePath)
+	}
+	if d := path.Dir(s.StatusPath); d == s.ClaimsPath || d == "/" || d == path.Dir(s.MaintenancePath) {
+		f.add(key+".zk_path_status", "%q holds other things already; remedy: keep status records in a directory of their own, such as \"/exabgp/status/%s\"", d, s.Name)
+	}
+}

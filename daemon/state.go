@@ -1,0 +1,616 @@
+package daemon
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"exazk/exabgp"
+	"exazk/health"
+	"exazk/zkstate"
+)
+
+const (
+	// heartbeat bounds the time between two Steps, so that a longer gap means that the process slept.
+	heartbeat = time.Second
+	// sleepLimit is the gap after which what was read from ZooKeeper is not trusted any longer (SIGSTOP, a paused VM).
+	// It only costs a reading, so a busy machine that crosses it loses nothing.
+	sleepLimit = 3 * time.Second
+	// stopBound is the time for a drain after SIGTERM. ExaBGP 5 kills its processes 2 s after SIGTERM (4.2 waits for
+	// them), and closing the ZooKeeper session comes out of the same 2 s.
+	stopBound = 1300 * time.Millisecond
+	// stopGrace is the time that the withdraws may take after stopBound.
+	stopGrace = 200 * time.Millisecond
+)
+
+// Identity names this life of the process in status records.
+type Identity struct {
+	Node, Instance, Version string
+	Since                   time.Time // wall clock, for people
+}
+
+// Core is everything that is known and the policy that follows from it. It is not safe for concurrent use; see doc.go for
+// the duties of its caller.
+type Core struct {
+	id       Identity
+	tracking bool      // false: nothing is known of neighbors, and everything is written as if one were up
+	started  time.Time // of the first Step
+	last     time.Time // of the Step before
+
+	epoch     uint64
+	neighbors []neighbor // sorted by peer, then local address
+	listed    bool       // something is known about neighbors
+
+	zk       zkstate.SessionChanged
+	everRead bool      // a session was connected in this life
+	settle   time.Time // absences of claims do not count before
+	fresh    time.Time // readings that began before are ignored: the process slept since
+
+	stopping *time.Time // since when
+	signal   string
+	gone     bool // ExaBGP ended or is ending
+
+	services []*service
+}
+
+type neighbor struct {
+	id     exabgp.Neighbor
+	state  exabgp.NeighborState
+	reason string
+}
+
+type service struct {
+	conf        *Service
+	health      health.Changed
+	maintenance Presence
+	note        string // what the operator wrote into the maintenance node
+	peers       map[string]zkstate.Status
+	current     bool // the claims were read since the process last slept
+	drainSince  *time.Time
+	vips        []*vip // in NLRI order
+}
+
+// vip is what is known and decided about one VIP.
+type vip struct {
+	name          string
+	prefix        netip.Prefix
+	authoritative bool
+
+	raw      zkstate.Claim // as last read
+	readOnce bool
+	view     ClaimView // what is made of it: settling and overlap considered
+	returned time.Time // when view became ClaimReturns
+
+	last      Verdict
+	want      exabgp.Route // follows from last; meaningless while that is Hold
+	ack       exabgp.RouteAccepted
+	acked     bool // ack holds something
+	refused   bool // the last answer to want was "error"
+	needEpoch uint64
+
+	drain    DrainState
+	taker    string // the node that took it over
+	taken    time.Time
+	timedOut bool // drained by drain_timeout, not by another node
+}
+
+// NewCore makes a Core that knows nothing yet. The first Step's time is its start.
+func NewCore(cfg *Config, id Identity) *Core {
+	c := &Core{id: id, tracking: cfg.ExaBGP.TrackNeighbors}
+	for i := range cfg.Services {
+		conf := &cfg.Services[i]
+		s := &service{conf: conf, health: health.Changed{Service: conf.Name}, current: true}
+		for _, p := range conf.Authoritative {
+			s.vips = append(s.vips, newVIP(p, true))
+		}
+		for _, p := range conf.BackupFor {
+			s.vips = append(s.vips, newVIP(p, false))
+		}
+		slices.SortFunc(s.vips, func(a, b *vip) int { return comparePrefixes(a.prefix, b.prefix) })
+		c.services = append(c.services, s)
+	}
+	return c
+}
+
+func newVIP(p netip.Prefix, authoritative bool) *vip {
+	role := Backup
+	if authoritative {
+		role = Authoritative
+	}
+	return &vip{name: ClaimName(p), prefix: p, authoritative: authoritative, last: Verdict{Action: Hold, Role: role}}
+}
+
+func comparePrefixes(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+// noticeSleep compares the clock with the last Step's. After a sleep the claims may have changed hands: what is already
+// on its way to us is as old as what we know, so only readings that begin from now on count.
+func (c *Core) noticeSleep(now time.Time) bool {
+	if c.started.IsZero() {
+		c.started, c.last = now, now
+	}
+	slept := now.Sub(c.last) > sleepLimit
+	c.last = now
+	if slept {
+		c.fresh = now
+		for _, s := range c.services {
+			s.current = false
+		}
+	}
+	return slept
+}
+
+func (c *Core) apply(now time.Time, ev Event) {
+	switch ev := ev.(type) {
+	case Tick:
+	case Stop:
+		if c.stopping == nil {
+			c.stopping, c.signal = &now, ev.Signal
+		}
+	case FromHealth:
+		if s := c.service(ev.Service); s != nil {
+			s.health = ev.Changed
+		}
+	case FromExaBGP:
+		c.applyExaBGP(ev.Event)
+	case FromZooKeeper:
+		c.applyZooKeeper(now, ev.Event)
+	default:
+		panic(fmt.Sprintf("bug: unknown event %T", ev))
+	}
+}
+
+func (c *Core) applyExaBGP(ev exabgp.Event) {
+	switch ev := ev.(type) {
+	case exabgp.NeighborChanged:
+		c.setNeighbor(ev)
+	case exabgp.NeighborsListed:
+		c.setNeighbors(ev.Established)
+	case exabgp.TrackingUnavailable:
+		c.tracking = false
+	case exabgp.EventsMissing: // the neighbors are polled from now on; the log has the remedy
+	case exabgp.RouteAccepted:
+		if v := c.vip(ev.Route.Prefix); v != nil {
+			v.ack, v.acked, v.refused = ev, true, false
+		}
+	case exabgp.RouteRefused:
+		if v := c.vip(ev.Route.Prefix); v != nil && ev.Route == v.want {
+			v.acked, v.refused = false, true
+		}
+	case exabgp.ShuttingDown, exabgp.Gone:
+		c.gone = true
+	default:
+		panic(fmt.Sprintf("bug: unknown event %T", ev))
+	}
+}
+
+func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
+	switch ev := ev.(type) {
+	case zkstate.SessionChanged:
+		if ev.State == zkstate.Connected {
+			c.everRead = true
+			if ev.AfterLoss {
+				c.settle = now.Add(ev.Timeout)
+			}
+		}
+		c.zk = ev
+	case zkstate.ClaimsRead:
+		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
+			s.current = true
+			for _, v := range s.vips {
+				v.raw, v.readOnce = ev.Claims[v.name], true
+			}
+		}
+	case zkstate.MaintenanceRead:
+		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
+			s.maintenance, s.note = PresenceAbsent, ""
+			if ev.Present {
+				s.maintenance, s.note = PresencePresent, string(ev.Data)
+			}
+		}
+	case zkstate.PeersRead:
+		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
+			s.peers = ev.Peers
+		}
+	default:
+		panic(fmt.Sprintf("bug: unknown event %T", ev))
+	}
+}
+
+func (c *Core) service(name string) *service {
+	for _, s := range c.services {
+		if s.conf.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+func (c *Core) vip(p netip.Prefix) *vip {
+	for _, s := range c.services {
+		for _, v := range s.vips {
+			if v.prefix == p {
+				return v
+			}
+		}
+	}
+	return nil
+}
+
+// setNeighbor takes one "state" line. Every "up" is a new session, whose peer has nothing from us yet.
+func (c *Core) setNeighbor(ev exabgp.NeighborChanged) {
+	n := c.neighbor(ev.Neighbor)
+	before := c.established()
+	n.state, n.reason = ev.State, ev.Reason
+	c.listed = true
+	if ev.State == exabgp.NeighborUp {
+		c.epoch++
+	}
+	c.afterNeighbors(before)
+}
+
+// setNeighbors takes a complete list of the peers that are established; all others are not.
+func (c *Core) setNeighbors(peers []netip.Addr) {
+	before := c.established()
+	c.listed = true
+	cameUp := false
+	for _, p := range peers {
+		if !slices.ContainsFunc(c.neighbors, func(n neighbor) bool { return n.id.Peer == p }) {
+			c.neighbor(exabgp.Neighbor{Peer: p})
+		}
+	}
+	for i := range c.neighbors {
+		n := &c.neighbors[i]
+		up := slices.Contains(peers, n.id.Peer)
+		switch {
+		case up && n.state != exabgp.NeighborUp:
+			n.state, n.reason = exabgp.NeighborUp, ""
+			cameUp = true
+		case !up && (n.state == exabgp.NeighborUp || n.state == exabgp.NeighborUnknown):
+			n.state, n.reason = exabgp.NeighborDown, "not in ExaBGP's list of established sessions"
+		}
+	}
+	if cameUp {
+		c.epoch++
+	}
+	c.afterNeighbors(before)
+}
+
+// afterNeighbors voids the acknowledgements of a node that just lost its audience: it may claim its VIPs again only once
+// their routes were acknowledged for the session that comes next.
+func (c *Core) afterNeighbors(before int) {
+	after := c.established()
+	for _, s := range c.services {
+		if before >= s.conf.MinNeighbors && after < s.conf.MinNeighbors {
+			for _, v := range s.vips {
+				v.needEpoch = c.epoch + 1
+			}
+		}
+	}
+}
+
+// neighbor finds or makes the entry of a neighbor. One known by its peer's address only gets its local address as soon
+// as ExaBGP tells it.
+func (c *Core) neighbor(id exabgp.Neighbor) *neighbor {
+	for i := range c.neighbors {
+		n := &c.neighbors[i]
+		if n.id == id {
+			return n
+		}
+		if n.id.Peer == id.Peer && (!n.id.Local.IsValid() || !id.Local.IsValid()) {
+			if id.Local.IsValid() {
+				n.id = id
+			}
+			return n
+		}
+	}
+	c.neighbors = append(c.neighbors, neighbor{id: id})
+	slices.SortFunc(c.neighbors, func(a, b neighbor) int {
+		return cmp.Or(a.id.Peer.Compare(b.id.Peer), a.id.Local.Compare(b.id.Local))
+	})
+	return c.neighbor(id)
+}
+
+func (c *Core) established() int {
+	n := 0
+	for _, nb := range c.neighbors {
+		if nb.state == exabgp.NeighborUp {
+			n++
+		}
+	}
+	return n
+}
+
+// audible says whether a route that is written now reaches anybody.
+func (c *Core) audible() bool { return !c.tracking || c.established() > 0 }
+
+// lost says whether ZooKeeper has been away for so long that our claims must be assumed gone.
+func (c *Core) lost(now time.Time, s *service) bool {
+	switch c.zk.State {
+	case zkstate.Lost:
+		return true
+	case zkstate.Connecting:
+		return c.everRead || c.startOver(now, s)
+	}
+	return false
+}
+
+func (c *Core) startOver(now time.Time, s *service) bool {
+	return now.Sub(c.started) >= s.conf.StartGrace
+}
+
+func (c *Core) facts(now time.Time, s *service, v *vip) Facts {
+	return Facts{
+		Authoritative: v.authoritative,
+		Health:        s.health.State,
+		Maintenance:   s.maintenance,
+		Claim:         v.view,
+		Drain:         v.drain,
+		Stopping:      c.stopping != nil,
+		StartOver:     c.startOver(now, s),
+		ZooKeeperLost: c.lost(now, s),
+		OnZKLoss:      s.conf.OnZKLoss,
+		Last:          v.last.Action,
+		LastRole:      v.last.Role,
+	}
+}
+
+// stepClaims turns what was read into what counts. A claim that is there counts at once. One that is missing counts only
+// after the settle time: after an ensemble lost every session, living nodes need a moment to come back. A claim that
+// came back counts as present only after overlap, and only in a connected session: while we cannot read, nothing
+// that we announce goes.
+func (c *Core) stepClaims(now time.Time, s *service) {
+	if !slices.ContainsFunc(s.vips, func(v *vip) bool { return v.readOnce }) {
+		return
+	}
+	settling := now.Before(c.settle)
+	current := c.zk.State == zkstate.Connected && s.current
+	for _, v := range s.vips {
+		there := v.raw.Holder == zkstate.Foreign
+		if !v.authoritative {
+			there = v.raw.Holder != zkstate.Absent
+		}
+		switch {
+		case there && (v.view == ClaimUnread || v.view == ClaimAbsent):
+			v.view, v.returned = ClaimReturns, now
+		case !there && !settling:
+			v.view = ClaimAbsent
+		}
+		if v.view == ClaimReturns && current && !now.Before(v.returned.Add(s.conf.Overlap)) {
+			v.view = ClaimPresent
+		}
+	}
+}
+
+// stepDrain moves every VIP of a service that is to be drained, by the operator or because the process stops, from
+// "announced" over "another node announces it" to "withdrawn".
+func (c *Core) stepDrain(now time.Time, s *service) {
+	if c.stopping == nil && s.maintenance != PresencePresent {
+		s.drainSince = nil
+		for _, v := range s.vips {
+			v.drain, v.taker, v.taken, v.timedOut = NotDraining, "", time.Time{}, false
+		}
+		return
+	}
+	if s.drainSince == nil {
+		s.drainSince = &now
+	}
+	for _, v := range s.vips {
+		if v.drain != Drained {
+			c.stepHandover(now, s, v)
+		}
+	}
+}
+
+func (c *Core) stepHandover(now time.Time, s *service, v *vip) {
+	v.drain = Draining
+	node, taken := s.announcedBy(v.name)
+	switch {
+	case !taken:
+		v.taker, v.taken = "", time.Time{}
+	case v.taken.IsZero():
+		v.taker, v.taken = node, now
+	}
+	switch {
+	case v.last.Action == Withdraw, c.listed && !c.audible():
+		v.drain = Drained // nobody hears it from us
+	case taken && !now.Before(v.taken.Add(s.conf.Overlap)):
+		v.drain = Drained
+	case !now.Before(c.drainDeadline(s)):
+		v.drain, v.timedOut = Drained, true
+	}
+}
+
+func (c *Core) drainDeadline(s *service) time.Time {
+	d := s.drainSince.Add(s.conf.DrainTimeout)
+	if c.stopping != nil {
+		if b := c.stopping.Add(stopBound); b.Before(d) {
+			return b
+		}
+	}
+	return d
+}
+
+// announcedBy finds the first node, by name, whose status record says that it announces a VIP and is heard.
+func (s *service) announcedBy(vip string) (node string, found bool) {
+	for name, st := range s.peers {
+		for _, r := range st.Routes {
+			if r.VIP == vip && r.Announced && (!found || name < node) {
+				node, found = name, true
+			}
+		}
+	}
+	return node, found
+}
+
+// adopt makes a verdict the VIP's own and the route that follows from it what is wanted.
+func (v *vip) adopt(d Verdict, a *Attributes) {
+	v.last = d
+	want := exabgp.Route{Prefix: v.prefix, Withdraw: true}
+	if d.Action == Announce {
+		want = exabgp.Route{Prefix: v.prefix, NextHop: a.NextHop, MED: a.MED}
+		if d.Role == Backup {
+			want.MED = a.BackupMED
+		}
+	}
+	if want != v.want {
+		v.want, v.refused = want, false
+	}
+}
+
+// accepted says whether ExaBGP acknowledged what is wanted, in a session that still counts.
+func (v *vip) accepted() bool {
+	return v.last.Action != Hold && v.acked && v.ack.Route == v.want && v.ack.Epoch >= v.needEpoch
+}
+
+// wish is what should become of the claim of a VIP that this node is authoritative for. It is held exactly while the
+// node announces the VIP as its own, ExaBGP has acknowledged that, and enough neighbors hear it.
+func (c *Core) wish(s *service, v *vip, d Verdict) zkstate.Wish {
+	switch {
+	case s.drainSince != nil, d.Action == Withdraw:
+		return zkstate.Release
+	case d.Action == Hold:
+		return zkstate.Leave // a ghost of our last life keeps the others quiet until we know
+	case d.Role != Authoritative:
+		return zkstate.Release
+	case c.tracking && !c.listed:
+		return zkstate.Leave
+	case c.tracking && c.established() < s.conf.MinNeighbors, v.refused:
+		return zkstate.Release
+	case !v.accepted():
+		return zkstate.Leave
+	default:
+		return zkstate.Hold
+	}
+}
+
+// routes is what is to be written: withdraws always, and first; announces only while somebody hears them, since the rest
+// may be lost in ExaBGP and becomes due again with the next session anyway. A withdraw is not kept back, because ExaBGP
+// would send the route again by itself as soon as the session is back.
+func (c *Core) routes() []exabgp.Route {
+	var routes []exabgp.Route
+	for _, s := range c.services {
+		for _, v := range s.vips {
+			if v.last.Action == Withdraw || v.last.Action == Announce && c.audible() {
+				routes = append(routes, v.want)
+			}
+		}
+	}
+	slices.SortFunc(routes, func(a, b exabgp.Route) int {
+		if a.Withdraw != b.Withdraw {
+			if a.Withdraw {
+				return -1
+			}
+			return 1
+		}
+		return comparePrefixes(a.Prefix, b.Prefix)
+	})
+	return routes
+}
+
+// exit says whether the process is done: at once where ExaBGP is gone, else when every withdraw of the last drain was
+// acknowledged, or could not be within the bound.
+func (c *Core) exit(now time.Time) Exit {
+	switch {
+	case c.gone:
+		return Abandon
+	case c.stopping == nil:
+		return Stay
+	case !now.Before(c.stopping.Add(stopBound + stopGrace)):
+		return Leave
+	}
+	for _, s := range c.services {
+		for _, v := range s.vips {
+			if v.last.Action != Withdraw || !v.accepted() {
+				return Stay
+			}
+		}
+	}
+	return Leave
+}
+
+// wake is the earliest instant at which the passing of time alone changes a decision.
+func (c *Core) wake(now time.Time) time.Time {
+	w := now.Add(heartbeat)
+	consider := func(t time.Time) {
+		if t.After(now) && t.Before(w) {
+			w = t
+		}
+	}
+	consider(c.settle)
+	if c.stopping != nil {
+		consider(c.stopping.Add(stopBound))
+		consider(c.stopping.Add(stopBound + stopGrace))
+	}
+	for _, s := range c.services {
+		consider(c.started.Add(s.conf.StartGrace))
+		if s.drainSince != nil {
+			consider(c.drainDeadline(s))
+		}
+		for _, v := range s.vips {
+			if v.view == ClaimReturns {
+				consider(v.returned.Add(s.conf.Overlap))
+			}
+			if !v.taken.IsZero() {
+				consider(v.taken.Add(s.conf.Overlap))
+			}
+		}
+	}
+	return w
+}
+
+func newWant() zkstate.Want {
+	return zkstate.Want{Claims: map[zkstate.ClaimKey]zkstate.Wish{}, Statuses: map[string]zkstate.Status{}}
+}
+
+// status is this node's record for the other nodes and for people.
+func (c *Core) status(s *service) zkstate.Status {
+	st := zkstate.Status{
+		Node: c.id.Node, Instance: c.id.Instance, Version: c.id.Version, Since: c.id.Since,
+		Health:      s.health.State.String(),
+		Maintenance: s.maintenance.String(),
+		Routes:      []zkstate.StatusRoute{},
+		Neighbors:   []zkstate.StatusNeighbor{},
+	}
+	for _, v := range s.vips {
+		r := zkstate.StatusRoute{
+			VIP: v.name, Verdict: v.last.Action.String(), Role: v.last.Role.String(), Reason: string(v.last.Reason),
+			Announced: v.last.Action == Announce && v.accepted() && c.audible(),
+			Claim:     v.raw.Holder == zkstate.Own,
+		}
+		if v.last.Action == Announce {
+			r.MED = v.want.MED
+		}
+		st.Routes = append(st.Routes, r)
+	}
+	for _, n := range c.neighbors {
+		st.Neighbors = append(st.Neighbors, zkstate.StatusNeighbor{Peer: n.id.Peer.String(), State: n.state.String()})
+	}
+	return st
+}
+
+// detail is the part of a reason that only people need.
+func (c *Core) detail(s *service, v *vip, d Verdict) string {
+	switch d.Reason {
+	case ReasonUnhealthy:
+		return s.health.Result.Output
+	case ReasonConflict:
+		return v.raw.Detail
+	case ReasonMaintenance, ReasonStopping:
+		switch {
+		case v.timedOut:
+			return "no other node took it over in time"
+		case v.taker != "":
+			return "taken over by " + v.taker
+		}
+		return s.note
+	case ReasonUnclaimed, ReasonClaimed:
+		if c.zk.State != zkstate.Connected {
+			return "as last read; ZooKeeper is away"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,199 @@
+package exabgp
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/netip"
+	"strings"
+)
+
+// Kind says what a line is.
+type Kind uint8
+
+const (
+	Blank   Kind = iota // nothing but white space; part of the answer to "show neighbor extensive"
+	News                // Verdict.Event: something ExaBGP tells by itself
+	Done                // the end of the answer to one command: it was taken
+	Refused             // the end of the answer to one command: it was not taken; Verdict.Words where it says why in the same line
+	Excuse              // Verdict.Words: why the Refused that follows comes (main branch only)
+	Header              // the first line of the answer to "show neighbor summary"
+	Session             // Verdict.Peer, Verdict.Up: one line of the answer to a query for the sessions
+	Other               // well-formed and of no use here: messages of other types, answers to other commands
+	Bad                 // Verdict.Words: what is wrong with it
+)
+
+func (k Kind) String() string {
+	return [...]string{"blank", "news", "done", "refused", "excuse", "header", "session", "other", "bad"}[k]
+}
+
+// Verdict is what one line says.
+type Verdict struct {
+	Kind  Kind
+	Event Event      // of News: NeighborChanged or ShuttingDown
+	Peer  netip.Addr // of Session
+	Up    bool       // of Session: established
+	Words string     // of Refused, Excuse and Bad; of Other the type of the message, for the log
+}
+
+// maxLine is the length in bytes beyond which a line is skipped. The longest lines are updates; one of 4096 bytes
+// (65535 with RFC 8654) that carries nothing but /8 routes stays below it.
+const maxLine = 1 << 20
+
+// envelope holds those members of ExaBGP's JSON (3.4 to main) that matter here. What differs between versions or may be
+// of any type stays raw, so that it can not spoil the rest.
+type envelope struct {
+	Type         string          `json:"type"`
+	Notification json.RawMessage `json:"notification"` // "shutdown"; 3.4 puts the object of a BGP NOTIFICATION here too
+	Answer       string          `json:"answer"`       // the JSON form of done and error: in the code of 5.0, never seen sent
+	Message      json.RawMessage `json:"message"`
+	Neighbor     json.RawMessage `json:"neighbor"`
+}
+
+// neighborBody is the "neighbor" member of a state message.
+type neighborBody struct {
+	Address struct {
+		Local string `json:"local"`
+		Peer  string `json:"peer"`
+	} `json:"address"`
+	State  string `json:"state"`
+	Reason string `json:"reason"`
+}
+
+// Decode reads one line, with or without its line ending. It keeps no reference to it.
+func Decode(line []byte) Verdict {
+	line = bytes.TrimSpace(line)
+	switch {
+	case len(line) == 0:
+		return Verdict{Kind: Blank}
+	case line[0] == '{':
+		return decodeJSON(line)
+	}
+	return decodeText(string(line))
+}
+
+func decodeJSON(line []byte) Verdict {
+	var env envelope
+	if err := json.Unmarshal(line, &env); err != nil {
+		return Verdict{Kind: Bad, Words: "json: " + err.Error()}
+	}
+	switch {
+	case env.Answer != "":
+		return decodeAnswer(env)
+	case env.Type == "notification" && string(env.Notification) == `"shutdown"`:
+		return Verdict{Kind: News, Event: ShuttingDown{}}
+	case env.Type == "state":
+		return decodeState(env.Neighbor)
+	}
+	return Verdict{Kind: Other, Words: clip(env.Type)}
+}
+
+func decodeAnswer(env envelope) Verdict {
+	switch env.Answer {
+	case "done":
+		return Verdict{Kind: Done}
+	case "error":
+		var words string
+		if json.Unmarshal(env.Message, &words) != nil {
+			words = ""
+		}
+		return Verdict{Kind: Refused, Words: clip(words)}
+	case "shutdown":
+		return Verdict{Kind: News, Event: ShuttingDown{}}
+	}
+	return Verdict{Kind: Other, Words: clip(env.Answer)}
+}
+
+func decodeState(raw json.RawMessage) Verdict {
+	var body neighborBody
+	if err := json.Unmarshal(raw, &body); err != nil {
+		return Verdict{Kind: Bad, Words: "state: " + err.Error()}
+	}
+	peer, err := netip.ParseAddr(body.Address.Peer)
+	if err != nil {
+		return Verdict{Kind: Bad, Words: "state: " + clip(err.Error())}
+	}
+	// With "local-address auto", 5.0 says "None" and main "no-nexthop" until the first connection: not known yet.
+	local, _ := netip.ParseAddr(body.Address.Local)
+	changed := NeighborChanged{Neighbor: Neighbor{Local: local, Peer: peer}, Reason: clip(body.Reason)}
+	switch body.State {
+	case "up":
+		changed.State = NeighborUp
+	case "down":
+		changed.State = NeighborDown
+	case "connected":
+		changed.State = NeighborConnected
+	default:
+		return Verdict{Kind: Other, Words: "state " + clip(body.State)}
+	}
+	return Verdict{Kind: News, Event: changed}
+}
+
+func decodeText(line string) Verdict {
+	switch line {
+	case "done":
+		return Verdict{Kind: Done}
+	case "error":
+		return Verdict{Kind: Refused}
+	case "shutdown": // of a process with "encoder text"
+		return Verdict{Kind: News, Event: ShuttingDown{}}
+	}
+	if words, ok := strings.CutPrefix(line, "error:"); ok {
+		return Verdict{Kind: Excuse, Words: clip(strings.TrimSpace(words))}
+	}
+	fields := strings.Fields(line)
+	if isHeader(fields) {
+		return Verdict{Kind: Header}
+	}
+	if peer, up, ok := summaryRow(fields); ok {
+		return Verdict{Kind: Session, Peer: peer, Up: up}
+	}
+	if peer, up, ok := statusRow(fields); ok {
+		return Verdict{Kind: Session, Peer: peer, Up: up}
+	}
+	return Verdict{Kind: Other, Words: "text"}
+}
+
+// isHeader knows "Peer AS up/down state | #sent #recvd", to which main adds a column.
+func isHeader(fields []string) bool {
+	return len(fields) >= 7 && fields[0] == "Peer" && fields[1] == "AS" && fields[2] == "up/down" && fields[3] == "state"
+}
+
+// summaryRow reads "192.0.2.2 65002 0:00:13 established 8 2". The third column is "1 day, 0:00:13" after a day, so the
+// state is looked for by its name. 4.2 lists established peers only, 5.0 and main the others too.
+func summaryRow(fields []string) (peer netip.Addr, up, ok bool) {
+	n := len(fields)
+	if n < 6 || !number(fields[n-1]) || !number(fields[n-2]) {
+		return netip.Addr{}, false, false
+	}
+	peer, err := netip.ParseAddr(fields[0])
+	if err != nil {
+		return netip.Addr{}, false, false
+	}
+	for _, word := range fields[2:] {
+		up = up || word == "established"
+	}
+	return peer, up, true
+}
+
+// statusRow reads 3.4's "neighbor 192.0.2.2 local-ip 192.0.2.1 ... state Established".
+func statusRow(fields []string) (peer netip.Addr, up, ok bool) {
+	n := len(fields)
+	if n < 4 || fields[0] != "neighbor" || fields[n-2] != "state" {
+		return netip.Addr{}, false, false
+	}
+	peer, err := netip.ParseAddr(fields[1])
+	return peer, strings.EqualFold(fields[n-1], "established"), err == nil
+}
+
+func number(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// clip bounds outside input that is kept for people, and makes it valid UTF-8.
+func clip(s string) string {
+	const limit = 300
+	if len(s) > limit {
+		s = s[:limit] + "..."
+	}
+	return strings.ToValidUTF8(s, "\ufffd")
+}

@@ -1,0 +1,48 @@
+// Package exabgp is our end of ExaBGP's process API: it reads the lines that ExaBGP writes to our standard input and
+// writes text commands to our standard output. It knows how to say and to hear; what to say is decided elsewhere.
+//
+// # Parts
+//
+// [Decode] turns one line into one [Verdict]. [Route.Command] turns one verdict about a prefix into one command.
+// [Writer] is the state machine in between: which command is due, which reply belongs to it, when to ask for the
+// sessions. It has no goroutine, does no I/O and reads no clock. [Process] is the thin shell around it that owns the
+// two pipes.
+//
+// # Contract
+//
+//  1. Call [New] once, [Process.Run] once, [Process.Set] as often as wanted, from any goroutine, before Run too.
+//  2. Set replaces the table of which nothing is written yet and returns at once. Nothing but the one command in flight
+//     is ever queued, so after a pause of any length the newest table is what is written.
+//  3. emit is called from one goroutine, in order. It may block: that delays neither the reading nor the writing.
+//  4. A prefix that is missing in the table is left as it is. A new Epoch makes every route of the table due again.
+//  5. A refused command is tried again without being told, with a growing pause, until another one is wanted.
+//  6. [Gone] is the last event; after it Run returns [ErrGone].
+//
+// # How replies are paired
+//
+// ExaBGP 4.2 and 5.0 answer route commands and "show neighbor summary" from one queue, in order, but leave replies out
+// where a handler fails, and a respawned process receives those that are owed to its predecessor. So one command is in
+// flight at a time, and the header line of the summary, which is like no reply, marks the place in the stream from
+// which on replies are ours. The same query, sent after a reply stayed away, keeps a late one from being taken for the
+// next command's.
+//
+// With "exabgp.api.ack" false, and always with 3.4, there are no replies. A command then counts as accepted once it
+// is written.
+//
+// # Goroutines
+//
+// Run owns a reader, a writer and an emitter. ExaBGP up to 5.0 blocks, sessions and all, when the pipe towards us is
+// full, so the reader waits for nothing but the pipe: it hands over to a queue without a limit, which the machine empties
+// without ever waiting either. The second queue, in front of emit, grows only while emit blocks: by under 200 bytes for
+// every change of a neighbor (two for each attempt to connect, whose rate ExaBGP bounds) and for every command answered.
+// Successive answers to the query for the sessions take one place. No change of a neighbor is ever dropped.
+//
+// A read or a write on an inherited pipe can not be interrupted. Run therefore waits for the emitter only: the reader
+// stays in its read until the process ends, and the writer in its write where ExaBGP does not read.
+//
+// # Not done here
+//
+// No policy, no check that a next hop suits the session, no message but those about sessions, not the command dialect of
+// API 6 (the main branch after 5.0 in its default setting), and SIGPIPE is the caller's: a write to a broken standard
+// output must return EPIPE.
+package exabgp

@@ -1,0 +1,38 @@
+package exabgp
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// dialect is a command language of ExaBGP. So far there is one; the "peer * announce ..." of API 6 would be another.
+type dialect uint8
+
+// api4 is the language of 3.4, 4.2, 5.0 and of the main branch under exabgp_api_version=4. Its commands without a
+// selector reach all neighbors whose "api" block names this process (3.4: all neighbors).
+const api4 dialect = 0
+
+// Queries for the sessions.
+const (
+	querySummary = "show neighbor summary" // 4.2, 5.0, main with API 4
+	queryStatus  = "show neighbor status"  // 3.4
+)
+
+// Command is the text of the route without the newline, ASCII only: ExaBGP 4.2 and 5.0 kill a process that writes any
+// other byte. It panics on a prefix that is invalid or has host bits set, which ExaBGP 3.4 would take for another one.
+func (r Route) Command() string { return api4.route(r) }
+
+func (dialect) route(r Route) string {
+	if !r.Prefix.IsValid() || r.Prefix != r.Prefix.Masked() {
+		panic(fmt.Sprintf("bug: route with prefix %q", r.Prefix))
+	}
+	if r.Withdraw {
+		// Neither next-hop nor attributes: 3.4 does not parse "withdraw route P med M" and leaves the route announced.
+		return "withdraw route " + r.Prefix.String()
+	}
+	hop := "self"
+	if r.NextHop.IsValid() {
+		hop = r.NextHop.WithZone("").String() // a zone is any text
+	}
+	return "announce route " + r.Prefix.String() + " next-hop " + hop + " med " + strconv.FormatUint(uint64(r.MED), 10)
+}

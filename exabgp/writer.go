@@ -1,0 +1,789 @@
+package exabgp
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// All measured from what ExaBGP 4.2.21 does: an idle one answers in 2 ms, one that is sending a large burst within a second.
+const (
+	replyTimeout = 3 * time.Second        // from a command to giving up on its reply
+	silence      = 2 * time.Second        // without any line, before a query counts as not understood
+	statusWait   = time.Second            // for the answer to 3.4's query; with silence, 3 s in all
+	patience     = 10 * time.Second       // for the answer to a query behind the replies owed to a predecessor
+	ackGrace     = 500 * time.Millisecond // from the summary's last line to asking whether its "done" will ever come
+	doubtWait    = time.Second            // for the answer to that
+	strayPause   = 200 * time.Millisecond // between a reply that belongs to nothing and asking again
+	resyncMin    = time.Second            // pause between two queries that an ExaBGP with replies leaves unanswered ...
+	resyncMax    = time.Minute            // ... at most: the pipe takes thousands of them
+
+	// Changes of one prefix that ExaBGP takes up in one round may leave in the wrong order, for good (4.2, 5.0 and main,
+	// exabgp issue 661 is similar). Waiting for the reply avoids it, but not on main nor where there are no replies.
+	// main with API 4 can not be told from 4.2 by its messages, so everybody waits: it delays only what flaps.
+	spacing = 100 * time.Millisecond
+
+	retryMin = time.Second // pause after a refused command; doubles ...
+	retryMax = time.Minute // ... up to this
+
+	pollFast = time.Second      // between two queries while changes of the sessions are not reported, as far as we know
+	pollSlow = 30 * time.Second // between two queries as a safety net
+	suspect  = 2 * time.Second  // a session seen up without a report for so long was not reported: reports come in the same pipe
+)
+
+// Input is what happened. The set is closed.
+type Input interface{ input() }
+
+// Begin is the first input, once.
+type Begin struct{}
+
+// Told is a new table, as given to Process.Set.
+type Told struct{ Table Table }
+
+// Heard is a line from ExaBGP.
+type Heard struct{ Verdict Verdict }
+
+// Written is the end of the write of Output.Write. Err is nil where all of it was taken.
+type Written struct{ Err error }
+
+// Ended is the end of what ExaBGP says, io.EOF as a rule.
+type Ended struct{ Err error }
+
+// Tick is given when Output.Wake is reached. More of them do no harm.
+type Tick struct{}
+
+func (Begin) input()   {}
+func (Told) input()    {}
+func (Heard) input()   {}
+func (Written) input() {}
+func (Ended) input()   {}
+func (Tick) input()    {}
+
+// Output is what follows from one input.
+type Output struct {
+	Write  []byte    // to be written now, whole; nil means nothing. No other comes before the Written of this one
+	Events []Event   // in order; after a Gone the Writer is at its end
+	Notes  []Note    // for the log
+	Wake   time.Time // a Tick is due no later than this; zero means never
+}
+
+// Note is a line for the log.
+type Note struct {
+	Level  logrus.Level
+	Text   string // constant
+	Fields logrus.Fields
+}
+
+// Writer decides what is written to ExaBGP, and what became of it. See the package comment for how.
+// Equal inputs at equal times give equal outputs.
+type Writer struct {
+	opt Options
+
+	// What is wanted, and what is known to have been taken.
+	epoch   uint64
+	rows    []row                   // of the newest table, in its order
+	entries map[netip.Prefix]*entry // of every prefix ever wanted
+
+	// The pipe.
+	phase      phase
+	acks       acks
+	began      time.Time     // of the phase
+	quiet      time.Time     // the last line or write that the phase's patience is counted from
+	again      time.Time     // of phase unsynced: when to ask again
+	pause      time.Duration // before asking again after an unanswered query
+	writing    bool          // an Output.Write has not come back
+	unanswered int           // queries for the summary whose header was not seen
+	tried34    bool          // 3.4's query was tried in this handshake
+	settled    bool          // a handshake was concluded before ...
+	said       acks          // ... and this was found and logged
+	flight     *flight       // the route command that was written and not yet answered
+	excuse     string        // why the next Refused comes
+
+	// The sessions.
+	query     query
+	poll      time.Time // when the query in flight was sent; zero if none is
+	asked     time.Time // when the last one was sent
+	list      list
+	prev      []netip.Addr             // the last complete list
+	listed    bool                     // there was one
+	reports   bool                     // a change of a session was reported
+	heard     map[netip.Addr]bool      // peers with a reported change since prev
+	suspects  map[netip.Addr]time.Time // peers found established without a report, and since when
+	complains bool                     // EventsMissing was said
+	untracked bool                     // TrackingUnavailable was said
+	polled    bool                     // sessions are known by polling only: EventsMissing, and nothing was reported since
+
+	ended bool
+	out   Output
+}
+
+// phase is where we are in agreeing with ExaBGP which reply belongs to what.
+//
+//	unsynced ──ask──▶ greeting ──header──▶ listing ──done──▶ ready (acks on)
+//	    ▲                │ silence            │ no done
+//	    │                ▼                    ▼
+//	    │             asking34             doubting ──header──▶ ready (acks off)
+//	    └── a reply is missing, or belongs to nothing ── ready
+type phase uint8
+
+const (
+	unsynced phase = iota // waits to ask; replies belong to nothing we know
+	greeting              // asked for the summary; replies before its header are not ours
+	listing               // the header was seen; the next reply is ours
+	doubting              // the reply did not come: asked again, to see whether a header or a reply is next
+	asking34              // the query of 3.4 was written
+	ready                 // route commands are written
+	closing               // ExaBGP shuts down: nothing is read any more
+)
+
+// acks says whether ExaBGP replies to commands.
+type acks uint8
+
+const (
+	acksUnknown acks = iota
+	acksOn
+	acksOff
+)
+
+func (a acks) String() string { return [...]string{"unknown", "on", "off"}[a] }
+
+// query is the command that lists the sessions.
+type query uint8
+
+const (
+	summary query = iota
+	status        // 3.4
+	noQuery       // refused by this ExaBGP
+)
+
+// row is a route of the table.
+type row struct {
+	route   Route
+	command string
+	*entry
+}
+
+// entry is what is known about one prefix.
+type entry struct {
+	taken   string        // the command that ExaBGP holds; empty where that is not known
+	epoch   uint64        // of the table it came from
+	last    time.Time     // of the last command's end
+	refused string        // the command that was refused last; empty once another was wanted or taken
+	words   string        // what was said then
+	delay   time.Duration // pause after it
+	retry   time.Time     // its end
+}
+
+// flight is a command on its way.
+type flight struct {
+	row
+	epoch uint64
+	sent  time.Time
+	blind bool // there are no replies: taken when written
+}
+
+// list is the answer to a query as far as it was read.
+type list struct {
+	open  bool
+	lines int
+	peers []netip.Addr
+}
+
+// NewWriter returns a Writer that waits for Begin.
+func NewWriter(opt Options) *Writer {
+	return &Writer{
+		opt:      opt,
+		entries:  map[netip.Prefix]*entry{},
+		heard:    map[netip.Addr]bool{},
+		suspects: map[netip.Addr]time.Time{},
+	}
+}
+
+// Step applies in at instant now and returns all that follows from it. After a Gone it returns nothing more.
+func (w *Writer) Step(now time.Time, in Input) Output {
+	w.out = Output{}
+	if w.ended {
+		return w.out
+	}
+	switch in := in.(type) {
+	case Begin:
+		w.begin(now)
+	case Told:
+		w.told(in.Table)
+	case Heard:
+		w.hear(now, in.Verdict)
+	case Written:
+		w.wrote(now, in.Err)
+	case Ended:
+		w.gone(in.Err)
+	case Tick:
+	default:
+		panic(fmt.Sprintf("bug: input %T", in))
+	}
+	if !w.ended && w.phase != closing {
+		w.expire(now)
+		w.advance(now)
+		w.out.Wake = w.wake()
+	}
+	return w.out
+}
+
+func (w *Writer) begin(now time.Time) {
+	w.began, w.again = now, now
+	if w.opt.Interactive {
+		w.phase, w.acks, w.query, w.settled = ready, acksOff, noQuery, true
+		w.unavailable()
+	}
+}
+
+// told replaces the table. A prefix that was refused is tried at once if something else is wanted of it now.
+func (w *Writer) told(t Table) {
+	renewed := t.Epoch != w.epoch
+	w.epoch = t.Epoch
+	w.rows = make([]row, 0, len(t.Routes))
+	wanted := make(map[netip.Prefix]string, len(t.Routes))
+	for _, route := range t.Routes {
+		if _, twice := wanted[route.Prefix]; twice {
+			panic(fmt.Sprintf("bug: prefix %s twice in a table", route.Prefix))
+		}
+		e := w.entries[route.Prefix]
+		if e == nil {
+			e = &entry{}
+			w.entries[route.Prefix] = e
+		}
+		r := row{route: route, command: route.Command(), entry: e}
+		wanted[route.Prefix] = r.command
+		w.rows = append(w.rows, r)
+	}
+	for prefix, e := range w.entries { // each by itself: the order does not matter
+		if e.refused != "" && e.refused != wanted[prefix] {
+			e.forgive()
+		}
+		if renewed {
+			e.retry = time.Time{}
+		}
+	}
+}
+
+func (e *entry) forgive() {
+	e.refused, e.words, e.delay, e.retry = "", "", 0, time.Time{}
+}
+
+// hear applies one line.
+func (w *Writer) hear(now time.Time, v Verdict) {
+	if w.opt.Interactive {
+		return // whatever a person types
+	}
+	switch v.Kind {
+	case News:
+		w.news(v.Event)
+	case Header:
+		w.header(now)
+	case Session:
+		w.session(now, v)
+	case Excuse:
+		w.excuse = v.Words
+	case Done, Refused:
+		w.reply(now, v)
+		w.excuse = ""
+	}
+}
+
+func (w *Writer) news(ev Event) {
+	w.emit(ev)
+	switch ev := ev.(type) {
+	case ShuttingDown:
+		w.phase, w.flight, w.poll = closing, nil, time.Time{}
+		w.note(logrus.InfoLevel, "exabgp shuts down", logrus.Fields{"event": "shutdown"})
+	case NeighborChanged:
+		peer := ev.Neighbor.Peer
+		w.reports, w.polled = true, false
+		w.heard[peer] = true
+		delete(w.suspects, peer)
+		if w.list.open {
+			// The line of this peer, if it was there already, is older than the report.
+			w.list.set(peer, ev.State == NeighborUp)
+		}
+	}
+}
+
+func (l *list) set(peer netip.Addr, up bool) {
+	i := slices.Index(l.peers, peer)
+	switch {
+	case up && i < 0:
+		l.peers = append(l.peers, peer)
+	case !up && i >= 0:
+		l.peers = slices.Delete(l.peers, i, i+1)
+	}
+}
+
+func (w *Writer) session(now time.Time, v Verdict) {
+	if !w.list.open {
+		return
+	}
+	w.quiet = now
+	w.list.lines++
+	w.list.set(v.Peer, v.Up)
+}
+
+// header marks a place in ExaBGP's stream: all that comes before it answers commands that are older than the query.
+func (w *Writer) header(now time.Time) {
+	ours := w.unanswered == 1 // not of an older query that was given up
+	w.unanswered = max(0, w.unanswered-1)
+	w.quiet = now
+	switch w.phase {
+	case unsynced, greeting:
+		if ours {
+			w.enter(listing, now)
+			w.list = list{open: true}
+		}
+	case listing: // the one before was asked for by our predecessor
+		w.list = list{open: true}
+	case doubting:
+		w.acks = acksOff
+		w.settle(now, true)
+	case asking34: // slow, not silent: start again, past the answers to both queries
+		w.resync(now, 0)
+	case ready:
+		switch {
+		case w.poll.IsZero():
+		case w.list.open: // the second of the two that are asked for at once where there is no other end
+			w.poll = time.Time{}
+			w.endList(now, true)
+		default:
+			w.list = list{open: true}
+		}
+	}
+}
+
+// reply applies a "done" or an "error".
+func (w *Writer) reply(now time.Time, v Verdict) {
+	switch w.phase {
+	case unsynced, greeting: // not ours; but who replies to others replies to us
+		w.acks, w.quiet = acksOn, now
+	case listing:
+		w.acks = acksOn
+		w.settle(now, v.Kind == Done)
+	case doubting: // it was only late, and there is one more to come
+		w.acks = acksOn
+		w.enter(greeting, now)
+	case asking34:
+		w.reply34(now, v)
+	case ready:
+		if w.acks == acksOn {
+			w.paired(now, v)
+		} else {
+			w.unexpected(now)
+		}
+	}
+}
+
+// reply34 applies the end of the answer to 3.4's query. Only 3.4 answers it with a list; it never replies to routes.
+// Another ExaBGP knows neither query, or not in this way: API 6 of main.
+func (w *Writer) reply34(now time.Time, v Verdict) {
+	if v.Kind == Done && w.list.lines > 0 {
+		w.acks, w.query = acksOff, status
+		w.settle(now, true)
+		return
+	}
+	w.acks, w.query = acksOn, noQuery
+	w.settle(now, false)
+}
+
+// paired applies a reply where each command has one.
+func (w *Writer) paired(now time.Time, v Verdict) {
+	switch {
+	case w.flight != nil && v.Kind == Done:
+		w.accept(now, now.Sub(w.flight.sent))
+	case w.flight != nil:
+		w.refuse(now, w.reason(v))
+	case !w.poll.IsZero() && w.list.open:
+		w.poll = time.Time{}
+		w.endList(now, v.Kind == Done)
+	default:
+		w.note(logrus.WarnLevel, "reply from exabgp without a command", logrus.Fields{"event": "stray-reply"})
+		w.resync(now, strayPause)
+	}
+}
+
+// reason says why a command was refused, in ExaBGP's words: main gives some, the others only say "error".
+func (w *Writer) reason(v Verdict) string {
+	for _, words := range []string{v.Words, w.excuse} {
+		if words != "" {
+			return words
+		}
+	}
+	return "error"
+}
+
+// unexpected applies a reply where there should be none, save the end of 3.4's list.
+func (w *Writer) unexpected(now time.Time) {
+	if w.query == status && !w.poll.IsZero() {
+		w.poll = time.Time{}
+		w.endList(now, true)
+		return
+	}
+	w.acks = acksUnknown
+	w.resync(now, 0)
+}
+
+// wrote applies the end of a write.
+func (w *Writer) wrote(now time.Time, err error) {
+	w.writing = false
+	if err != nil {
+		w.gone(fmt.Errorf("write to exabgp: %w", err))
+		return
+	}
+	w.quiet = now
+	if w.flight != nil && w.flight.blind {
+		w.accept(now, 0)
+	}
+}
+
+func (w *Writer) gone(err error) {
+	w.ended = true
+	w.note(logrus.InfoLevel, "exabgp is gone", logrus.Fields{"event": "gone", "reason": fmt.Sprint(err)})
+	w.emit(Gone{Err: err})
+}
+
+// accept ends the command in flight: ExaBGP holds it now.
+func (w *Writer) accept(now time.Time, took time.Duration) {
+	f := w.flight
+	w.flight = nil
+	f.taken, f.entry.epoch, f.last = f.command, f.epoch, now
+	f.forgive()
+	w.emit(RouteAccepted{Route: f.route, Epoch: f.epoch, Took: took})
+}
+
+// refuse ends the command in flight: what ExaBGP holds for its prefix is not known, so whatever is wanted next is due.
+func (w *Writer) refuse(now time.Time, words string) {
+	f := w.flight
+	w.flight = nil
+	level := logrus.WarnLevel
+	if f.refused == f.command && f.words == words {
+		level = logrus.DebugLevel // said before
+	}
+	if f.refused != f.command {
+		f.delay = 0
+	}
+	f.taken, f.last = "", now
+	f.refused, f.words = f.command, words
+	f.delay = min(max(2*f.delay, retryMin), retryMax)
+	f.retry = now.Add(f.delay)
+	w.note(level, "route refused by exabgp", logrus.Fields{
+		"event": "route-refused", "nlri": f.route.Prefix.String(), "command": f.command, "reason": words,
+		"retry_ms": f.delay.Milliseconds(), "elapsed_ms": now.Sub(f.sent).Milliseconds(),
+	})
+	w.emit(RouteRefused{Route: f.route, Epoch: f.epoch, Words: words, Retry: f.delay})
+}
+
+// enter starts a phase.
+func (w *Writer) enter(p phase, now time.Time) {
+	w.phase, w.began, w.quiet = p, now, now
+}
+
+// resync stops writing routes until it is known again which reply belongs to what. The query is sent after pause.
+func (w *Writer) resync(now time.Time, pause time.Duration) {
+	w.enter(unsynced, now)
+	w.again = now.Add(pause)
+	w.poll = time.Time{}
+	w.list = list{}
+}
+
+// settle ends a handshake. listed says whether the list that came with it is whole.
+func (w *Writer) settle(now time.Time, listed bool) {
+	level := logrus.DebugLevel
+	if !w.settled || w.said != w.acks {
+		level = logrus.InfoLevel
+	}
+	w.note(level, "in step with exabgp", logrus.Fields{"event": "synchronised", "acks": w.acks.String(),
+		"elapsed_ms": now.Sub(w.began).Milliseconds()})
+	w.enter(ready, now)
+	w.settled, w.said = true, w.acks
+	w.tried34, w.pause, w.unanswered = false, 0, 0
+	w.endList(now, listed)
+	if !w.listed {
+		w.unavailable()
+	}
+}
+
+func (w *Writer) unavailable() {
+	if !w.opt.Track || w.untracked {
+		return
+	}
+	w.untracked = true
+	w.note(logrus.WarnLevel, "exabgp does not tell about its sessions", logrus.Fields{"event": "tracking-unavailable"})
+	w.emit(TrackingUnavailable{})
+}
+
+// endList closes the list and passes it on where it is whole.
+func (w *Writer) endList(now time.Time, whole bool) {
+	peers := w.list.peers
+	w.list = list{}
+	if !whole || !w.opt.Track {
+		return
+	}
+	w.emit(NeighborsListed{Established: slices.Clone(peers)})
+	if w.listed {
+		w.compare(now, peers)
+	}
+	w.prev, w.listed = peers, true
+	clear(w.heard)
+}
+
+// compare looks for sessions that came up since the list before without ExaBGP reporting it. The report is in the pipe
+// before the list, or just behind it: only a session that is still unreported in a later list was not reported.
+func (w *Writer) compare(now time.Time, peers []netip.Addr) {
+	for _, peer := range w.prev {
+		if !slices.Contains(peers, peer) {
+			delete(w.suspects, peer)
+		}
+	}
+	for _, peer := range peers {
+		since, ok := w.suspects[peer]
+		switch {
+		case ok && now.Sub(since) >= suspect:
+			delete(w.suspects, peer)
+			w.missing(peer)
+		case !ok && !w.heard[peer] && !slices.Contains(w.prev, peer):
+			w.suspects[peer] = now
+		}
+	}
+}
+
+func (w *Writer) missing(peer netip.Addr) {
+	w.polled = true
+	if w.complains {
+		return
+	}
+	w.complains = true
+	w.note(logrus.WarnLevel, "exabgp does not report session changes: a line is missing in the api block of its neighbors",
+		logrus.Fields{"event": "events-missing", "neighbor": peer.String(), "line": "neighbor-changes;"})
+	w.emit(EventsMissing{Neighbor: Neighbor{Peer: peer}})
+}
+
+// expire gives up on what did not come in time.
+func (w *Writer) expire(now time.Time) {
+	if d := w.replyDeadline(); !d.IsZero() && !now.Before(d) {
+		w.unreplied(now)
+	}
+	if d := w.phaseDeadline(); d.IsZero() || now.Before(d) {
+		return
+	}
+	switch w.phase {
+	case greeting:
+		if w.tried34 {
+			w.giveUp(now)
+			return
+		}
+		w.tried34 = true
+		w.enter(asking34, now)
+		w.list = list{open: true}
+		w.write(queryStatus + "\n")
+	case asking34:
+		w.giveUp(now)
+	case listing:
+		w.enter(doubting, now)
+		w.write(querySummary + "\n")
+		w.unanswered++
+	case doubting:
+		if w.acks == acksUnknown {
+			w.acks = acksOff
+		}
+		w.settle(now, false)
+	}
+}
+
+// unreplied gives up on the reply to the command in flight, or on the answer to a query.
+func (w *Writer) unreplied(now time.Time) {
+	if w.flight != nil && !w.flight.blind {
+		w.refuse(now, w.excuse)
+		w.excuse = ""
+		w.resync(now, 0)
+		return
+	}
+	w.poll = time.Time{}
+	w.list = list{}
+	if w.acks == acksOn {
+		w.resync(now, 0)
+		return
+	}
+	w.unanswered = 0
+}
+
+// giveUp ends a handshake that nothing was answered to. An ExaBGP that replied before is not one without replies, but one
+// that stands still.
+func (w *Writer) giveUp(now time.Time) {
+	if w.acks == acksOn {
+		w.pause = min(max(2*w.pause, resyncMin), resyncMax)
+		w.resync(now, w.pause)
+		return
+	}
+	w.acks = acksOff
+	w.settle(now, false)
+}
+
+// replyDeadline is when a missing reply becomes a failure; zero if none is waited for.
+func (w *Writer) replyDeadline() time.Time {
+	switch {
+	case w.flight != nil && !w.flight.blind:
+		return w.flight.sent.Add(replyTimeout)
+	case !w.poll.IsZero():
+		return w.poll.Add(replyTimeout)
+	}
+	return time.Time{}
+}
+
+// phaseDeadline is when the handshake goes on without an answer; zero if it does not: no clock runs for an answer to
+// what is not yet written, and what the phase writes next could not be.
+func (w *Writer) phaseDeadline() time.Time {
+	if w.writing {
+		return time.Time{}
+	}
+	switch w.phase {
+	case greeting:
+		return earliest(w.quiet.Add(silence), w.began.Add(patience))
+	case asking34:
+		return w.quiet.Add(statusWait)
+	case listing:
+		if w.acks == acksOn {
+			return w.quiet.Add(replyTimeout)
+		}
+		return w.quiet.Add(ackGrace)
+	case doubting:
+		return w.quiet.Add(doubtWait)
+	}
+	return time.Time{}
+}
+
+// advance writes what is due, if anything may be written now.
+func (w *Writer) advance(now time.Time) {
+	if w.writing {
+		return
+	}
+	if w.phase == unsynced && !now.Before(w.again) {
+		w.greet(now)
+	}
+	if w.phase != ready || w.waiting() {
+		return
+	}
+	if r, _ := w.due(now); r != nil {
+		w.flight = &flight{row: *r, epoch: w.epoch, sent: now, blind: w.acks == acksOff}
+		w.excuse = ""
+		w.write(r.command + "\n")
+		return
+	}
+	if d := w.pollDue(); !d.IsZero() && !now.Before(d) {
+		w.ask(now)
+	}
+}
+
+// waiting says whether a reply must come before the next command.
+func (w *Writer) waiting() bool {
+	return w.flight != nil || !w.poll.IsZero() && w.acks == acksOn
+}
+
+// greet asks for the summary. The first time, a newline comes before: 4.2 keeps the half line of a process that died
+// and puts our first line behind it. It is answered with "error" (4.2, 5.0) or "done" (main), before the header.
+func (w *Writer) greet(now time.Time) {
+	first := w.asked.IsZero()
+	w.enter(greeting, now)
+	w.asked = now
+	w.unanswered++
+	if first {
+		w.write("\n" + querySummary + "\n")
+		return
+	}
+	w.write(querySummary + "\n")
+}
+
+// ask sends the query that keeps the list fresh. Without replies the end of a list is not marked; the header of a second
+// one does that.
+func (w *Writer) ask(now time.Time) {
+	w.poll, w.asked = now, now
+	switch {
+	case w.query == status:
+		w.list = list{open: true}
+		w.write(queryStatus + "\n")
+	case w.acks == acksOn:
+		w.unanswered++
+		w.write(querySummary + "\n")
+	default:
+		w.unanswered += 2
+		w.write(querySummary + "\n" + querySummary + "\n")
+	}
+}
+
+// pollDue is when to ask for the sessions again; zero means never.
+func (w *Writer) pollDue() time.Time {
+	switch {
+	case !w.opt.Track || w.query == noQuery || !w.poll.IsZero():
+		return time.Time{}
+	case w.listed && (!w.reports || w.polled || len(w.suspects) > 0):
+		return w.asked.Add(pollFast)
+	}
+	return w.asked.Add(pollSlow)
+}
+
+// due returns the first route of the table that is to be written now, or nil and when the next one will be.
+func (w *Writer) due(now time.Time) (*row, time.Time) {
+	var next time.Time
+	for i := range w.rows {
+		r := &w.rows[i]
+		if r.taken == r.command && r.entry.epoch == w.epoch {
+			continue
+		}
+		at := r.retry
+		if !r.last.IsZero() && at.Before(r.last.Add(spacing)) {
+			at = r.last.Add(spacing)
+		}
+		if !now.Before(at) {
+			return r, time.Time{}
+		}
+		next = earliest(next, at)
+	}
+	return nil, next
+}
+
+// wake is when something happens without any input; zero means never. It is called with nothing due any more, and what
+// waits for the end of a write is left out.
+func (w *Writer) wake() time.Time {
+	wake := earliest(w.replyDeadline(), w.phaseDeadline())
+	if w.writing {
+		return wake
+	}
+	switch {
+	case w.phase == unsynced:
+		wake = earliest(wake, w.again)
+	case w.phase == ready && !w.waiting():
+		_, next := w.due(time.Time{})
+		wake = earliest(earliest(wake, next), w.pollDue())
+	}
+	return wake
+}
+
+// earliest of two instants, of which a zero one does not count.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (w *Writer) write(text string) {
+	if w.writing {
+		panic(fmt.Sprintf("bug: %q written while a write is on its way", text))
+	}
+	w.writing = true
+	w.out.Write = []byte(text)
+	w.note(logrus.DebugLevel, "write to exabgp", logrus.Fields{"event": "write", "command": text})
+}
+
+func (w *Writer) emit(ev Event) { w.out.Events = append(w.out.Events, ev) }
+
+func (w *Writer) note(level logrus.Level, text string, fields logrus.Fields) {
+	w.out.Notes = append(w.out.Notes, Note{Level: level, Text: text, Fields: fields})
+}

@@ -1,0 +1,375 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Names of the daemons: of their logs (NAME.log) and for Options.Without.
+const (
+	DaemonBIRD      = "bird"
+	DaemonZooKeeper = "zookeeper"
+	DaemonWeb       = "web"
+	DaemonExaBGP    = "exabgp"
+)
+
+const (
+	zookeeperJar = "/usr/share/java/zookeeper.jar"
+	slf4jJar     = "/usr/share/java/slf4j-simple.jar" // without it ZooKeeper logs nothing at all
+)
+
+// zooCfg configures ZooKeeper. Its data lies in /run, in memory: it outlives the server, not the lab.
+const zooCfg = `# Milliseconds. The server grants session timeouts of 2 to 20 of these, and expires them on a multiple of it. With the usual
+# 2000, no session of the lab could end in less than 4 s, and then only to the nearest 2 s.
+tickTime=1000
+dataDir=/run/zookeeper/data
+clientPort=2181
+admin.enableServer=false
+4lw.commands.whitelist=*
+maxClientCnxns=0
+`
+
+// makeHosts starts the keepers and fixes in lab.json who they are.
+func (l *Lab) makeHosts(context.Context) error {
+	for _, name := range hosts {
+		h := &Host{Name: name, lab: l}
+		if err := os.MkdirAll(h.Dir(), 0o755); err != nil {
+			return err
+		}
+		if err := h.startKeeper(); err != nil {
+			return err
+		}
+		l.hosts[name] = h
+	}
+	return l.save()
+}
+
+// install puts the configuration and the programs on the hosts.
+func (l *Lab) install(context.Context) error {
+	for _, name := range hosts {
+		if err := l.Host(name).WriteFile("/etc/hosts", []byte(hostsFile()), 0o644); err != nil {
+			return err
+		}
+	}
+	for _, name := range routers {
+		h := l.Host(name)
+		if err := h.CopyFile(filepath.Join(l.opt.BirdDir, name+".conf"), "/etc/bird/bird.conf", 0o644); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(h.Path("/run/bird"), 0o755); err != nil {
+			return err
+		}
+	}
+	for i, name := range balancers {
+		if err := l.installBalancer(l.Host(name), i+1); err != nil {
+			return err
+		}
+	}
+	if err := l.Host("zk").WriteFile("/run/zookeeper/zoo.cfg", []byte(zooCfg), 0o644); err != nil {
+		return err
+	}
+	if err := l.Host("client").installProgram(l.opt.ProbeBinary, "/usr/local/bin/probe"); err != nil {
+		return err
+	}
+	if l.opt.Prepare != nil {
+		return l.opt.Prepare(l)
+	}
+	return nil
+}
+
+func (h *Host) installProgram(from, to string) error {
+	if from == "" {
+		return nil
+	}
+	return h.CopyFile(from, to, 0o755)
+}
+
+func (l *Lab) installBalancer(h *Host, node int) error {
+	if err := h.installProgram(l.opt.ExazkBinary, "/usr/local/bin/exazk"); err != nil {
+		return err
+	}
+	if err := h.installProgram(l.opt.WebBinary, "/usr/local/bin/web"); err != nil {
+		return err
+	}
+	if err := h.CopyFile(filepath.Join(l.opt.ConfigDir, "check_local_nginx.sh"), "/usr/local/bin/check_local_nginx.sh", 0o755); err != nil {
+		return err
+	}
+	toml, conf := fmt.Sprintf("apex-node%d.toml", node), fmt.Sprintf("exabgp-node%d.conf", node)
+	if err := h.installConfig(toml, "/etc/exazk/"+toml, l.opt.ExazkTOML, node); err != nil {
+		return err
+	}
+	if err := h.installConfig(conf, "/etc/exabgp/exabgp.conf", l.opt.ExaBGPConf, node); err != nil {
+		return err
+	}
+	return h.makeFIFOs()
+}
+
+// installConfig writes what override says or, where that is nil, the file of the sources.
+func (h *Host) installConfig(name, to string, override func(int) string, node int) error {
+	if override != nil {
+		return h.WriteFile(to, []byte(override(node)), 0o644)
+	}
+	return h.CopyFile(filepath.Join(h.lab.opt.ConfigDir, name), to, 0o644)
+}
+
+// makeFIFOs does what Debian's exabgp.service does before the start. With them ExaBGP 4.2 runs its command line helper as a
+// process beside exazk, as it does in production.
+func (h *Host) makeFIFOs() error {
+	dir := h.Path("/run/exabgp")
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	for _, name := range []string{"exabgp.in", "exabgp.out"} {
+		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("%s: make %s: %w", h.Name, name, err)
+		}
+	}
+	return nil
+}
+
+// startAll starts the daemons of all hosts, those first on which others depend.
+func (l *Lab) startAll(ctx context.Context) error {
+	for _, name := range slices.Concat(routers, []string{"zk"}, balancers) {
+		if err := l.startHost(ctx, l.Host(name)); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(l.opt.Without, DaemonExaBGP) {
+		return nil
+	}
+	for _, name := range balancers {
+		if err := l.waitEstablished(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startHost starts the daemons of one host and waits until they answer; ExaBGP only until it runs.
+func (l *Lab) startHost(ctx context.Context, h *Host) error {
+	starts := map[string]func(context.Context) error{
+		DaemonBIRD:      func(ctx context.Context) error { return l.StartBIRD(ctx, h.Name) },
+		DaemonZooKeeper: l.StartZK,
+		DaemonWeb:       func(ctx context.Context) error { return l.StartWeb(ctx, h.Name) },
+		DaemonExaBGP:    func(context.Context) error { return l.StartExaBGP(h.Name) },
+	}
+	for _, daemon := range daemonsOf(h.Name) {
+		if slices.Contains(l.opt.Without, daemon) {
+			continue
+		}
+		l.say("%s: %s", h.Name, daemon)
+		if err := starts[daemon](ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// daemonsOf lists the daemons of a host in the order in which they start.
+func daemonsOf(host string) []string {
+	switch {
+	case slices.Contains(routers, host):
+		return []string{DaemonBIRD}
+	case slices.Contains(balancers, host):
+		return []string{DaemonWeb, DaemonExaBGP}
+	case host == "zk":
+		return []string{DaemonZooKeeper}
+	}
+	return nil
+}
+
+// startAndAsk starts a daemon and waits until ask returns nil, or until the daemon has ended.
+func (h *Host) startAndAsk(ctx context.Context, name string, argv []string, ask func() error) error {
+	p, err := h.startDaemon(name, nil, argv)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // ends with this function
+		select {
+		case <-p.Done():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if err := poll(ctx, 20*time.Second, ask); err != nil {
+		return fmt.Errorf("%s: %s does not answer: %w\n%s", h.Name, name, err, tail(p.Log, 15))
+	}
+	return nil
+}
+
+// StartBIRD starts a router's BIRD and waits until it answers on its control socket.
+func (l *Lab) StartBIRD(ctx context.Context, router string) error {
+	h := l.Host(router)
+	argv := []string{"/usr/sbin/bird", "-f", "-c", "/etc/bird/bird.conf", "-s", birdSocket}
+	return h.startAndAsk(ctx, DaemonBIRD, argv, func() error {
+		_, err := l.birdc(router, "show status")
+		return err
+	})
+}
+
+// StopBIRD ends a router's BIRD in order: it closes its sessions and takes its routes out of the kernel.
+func (l *Lab) StopBIRD(router string) error {
+	return l.Host(router).stopDaemon(DaemonBIRD, syscall.SIGTERM, 10*time.Second)
+}
+
+// StartZK starts ZooKeeper, on the data of its earlier life if there was one, and waits until it serves.
+func (l *Lab) StartZK(ctx context.Context) error {
+	argv := []string{"java", "-Xms16m", "-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData",
+		"-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp", zookeeperJar + ":" + slf4jJar,
+		"org.apache.zookeeper.server.quorum.QuorumPeerMain", "/run/zookeeper/zoo.cfg"}
+	return l.Host("zk").startAndAsk(ctx, DaemonZooKeeper, argv, func() error { return l.zkServes(ctx) })
+}
+
+// zkServes asks with the four-letter word srvr; "ruok" would be answered before the server serves.
+func (l *Lab) zkServes(ctx context.Context) error {
+	conn, err := l.Host("zk").Dial(ctx, "tcp", zkAddr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(conn, "srvr"); err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(answer), "Mode:") {
+		return fmt.Errorf("zookeeper says %q", answer)
+	}
+	return nil
+}
+
+// StopZK kills ZooKeeper, which it survives without loss (kill -9 and a new start were clean every time).
+func (l *Lab) StopZK() error {
+	return l.Host("zk").stopDaemon(DaemonZooKeeper, syscall.SIGKILL, 10*time.Second)
+}
+
+// FreezeZK stops ZooKeeper's process where it is: connections stay, nothing is answered.
+func (l *Lab) FreezeZK() error { return l.Host("zk").signalDaemon(DaemonZooKeeper, syscall.SIGSTOP) }
+
+// ThawZK is the reverse of FreezeZK.
+func (l *Lab) ThawZK() error { return l.Host("zk").signalDaemon(DaemonZooKeeper, syscall.SIGCONT) }
+
+func (h *Host) signalDaemon(name string, sig syscall.Signal) error {
+	id, ok := h.daemon(name)
+	if !ok {
+		return fmt.Errorf("%s: %s does not run", h.Name, name)
+	}
+	return id.signal(sig)
+}
+
+// StartWeb starts a load balancer's web server and waits until it answers.
+func (l *Lab) StartWeb(ctx context.Context, lb string) error {
+	h := l.Host(lb)
+	argv := []string{"/usr/local/bin/web", "-name", lb, "-listen", ":80", "-udp", ":7"}
+	return h.startAndAsk(ctx, DaemonWeb, argv, func() error {
+		name, err := h.get(ctx, "127.0.0.1")
+		if err == nil && name != lb {
+			return fmt.Errorf("the answer is %q", name)
+		}
+		return err
+	})
+}
+
+// StopWeb kills a load balancer's web server, as a crash of it would.
+func (l *Lab) StopWeb(lb string) error {
+	return l.Host(lb).stopDaemon(DaemonWeb, syscall.SIGKILL, 5*time.Second)
+}
+
+// StartExaBGP starts a load balancer's ExaBGP, as Debian's unit does except that it stays root. It waits for nothing.
+func (l *Lab) StartExaBGP(lb string) error {
+	env := append([]string{
+		"exabgp_daemon_daemonize=false",
+		"exabgp_daemon_user=root",
+		"exabgp_daemon_drop=false",
+	}, l.opt.ExaBGPEnv...)
+	_, err := l.Host(lb).startDaemon(DaemonExaBGP, env, append(slices.Clone(l.opt.ExaBGPCommand), "/etc/exabgp/exabgp.conf"))
+	return err
+}
+
+// StopExaBGP ends ExaBGP with SIGTERM and waits for it, half a minute at most: 4.2 waits for a process that does not end.
+func (l *Lab) StopExaBGP(lb string) error {
+	return l.Host(lb).stopDaemon(DaemonExaBGP, syscall.SIGTERM, 30*time.Second)
+}
+
+// KillExaBGP sends a signal to ExaBGP alone, and after SIGKILL waits until it is gone.
+func (l *Lab) KillExaBGP(lb string, sig syscall.Signal) error {
+	if sig == syscall.SIGKILL {
+		return l.Host(lb).stopDaemon(DaemonExaBGP, sig, 5*time.Second)
+	}
+	return l.Host(lb).signalDaemon(DaemonExaBGP, sig)
+}
+
+// ExaBGPPID returns the process id of a load balancer's ExaBGP.
+func (l *Lab) ExaBGPPID(lb string) (int, error) {
+	id, ok := l.Host(lb).daemon(DaemonExaBGP)
+	if !ok {
+		return 0, fmt.Errorf("%s: exabgp does not run", lb)
+	}
+	return id.PID, nil
+}
+
+// ExazkPID returns the process id of the exazk that a load balancer's ExaBGP runs. After a respawn it is another one.
+func (l *Lab) ExazkPID(lb string) (int, error) {
+	parent, err := l.ExaBGPPID(lb)
+	if err != nil {
+		return 0, err
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		// Between fork and exec the child still bears ExaBGP's name.
+		if st, err := readStat(pid); err == nil && st.ppid == parent && st.comm == "exazk" && st.state != 'Z' {
+			return pid, nil
+		}
+	}
+	return 0, fmt.Errorf("%s: exabgp runs no exazk", lb)
+}
+
+// SignalExazk sends a signal to exazk alone.
+func (l *Lab) SignalExazk(lb string, sig syscall.Signal) error {
+	pid, err := l.ExazkPID(lb)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, sig); err != nil {
+		return fmt.Errorf("%s: send %v to exazk: %w", lb, sig, err)
+	}
+	return nil
+}
+
+// waitEstablished waits for the BGP session of a load balancer, or for the end of its ExaBGP.
+func (l *Lab) waitEstablished(ctx context.Context, lb string) error {
+	err := poll(ctx, 30*time.Second, func() error {
+		up, err := l.Established(Leaf(lb), lb)
+		if err == nil && !up {
+			err = errors.New("the session is not established")
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%s: exabgp: %w\n%s", lb, err, l.Host(lb).LogTail(DaemonExaBGP, 15))
+	}
+	return nil
+}

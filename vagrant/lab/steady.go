@@ -1,0 +1,120 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// MEDs of the sample configurations.
+const (
+	OwnerMED  = 100
+	BackupMED = 200
+)
+
+// Ask gets the page of a VIP from the client, over a connection of its own, and returns the name of the load balancer that
+// answered. It waits two seconds at most.
+func (l *Lab) Ask(ctx context.Context, vip netip.Addr) (string, error) {
+	return l.Host("client").get(ctx, vip.String())
+}
+
+// get asks the web server at an address, from the host.
+func (h *Host) get(ctx context.Context, addr string) (string, error) {
+	client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return h.Dial(ctx, network, address)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil {
+		return "", err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s answers %s", addr, resp.Status)
+	}
+	return strings.TrimSpace(string(body)), nil
+}
+
+// Steady says what keeps the lab from its steady state; nil if nothing does. In the steady state r0 has exactly one path to
+// each VIP, the owner's with the MED of an owner, and the client reaches the owner.
+func (l *Lab) Steady(ctx context.Context) error {
+	t, err := l.Routes("r0")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i, vip := range VIPs() {
+		errs = append(errs, checkSteady(t.For(vip), vip, Leaf(balancers[i])))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // asking would only cost time
+	}
+	for i, vip := range VIPs() {
+		if who, err := l.Ask(ctx, vip); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", vip, err))
+		} else if who != balancers[i] {
+			errs = append(errs, fmt.Errorf("%s is answered by %s", vip, who))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkSteady(paths []Route, vip netip.Addr, leaf string) error {
+	switch {
+	case len(paths) == 0:
+		return fmt.Errorf("%s has no route", vip)
+	case len(paths) > 1:
+		return fmt.Errorf("%s has %d paths, by %s and %s", vip, len(paths), paths[0].Via, paths[1].Via)
+	case paths[0].Via != leaf:
+		return fmt.Errorf("%s goes by %s", vip, paths[0].Via)
+	case !paths[0].HasMED || paths[0].MED != OwnerMED:
+		return fmt.Errorf("%s has MED %d", vip, paths[0].MED)
+	case !paths[0].Best:
+		return fmt.Errorf("%s is not in use", vip)
+	}
+	return nil
+}
+
+// WaitSteady waits for the steady state until the context ends, and then says what was missing.
+func (l *Lab) WaitSteady(ctx context.Context) error {
+	for {
+		err := l.Steady(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the lab is not in its steady state: %w", err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// Answers says who answers for each VIP, as text for people.
+func (l *Lab) Answers(ctx context.Context) string {
+	var b strings.Builder
+	for _, vip := range VIPs() {
+		who, err := l.Ask(ctx, vip)
+		if err != nil {
+			who = "nobody (" + err.Error() + ")"
+		}
+		fmt.Fprintf(&b, "%s is answered by %s\n", vip, who)
+	}
+	return b.String()
+}

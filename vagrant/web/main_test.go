@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// log is a buffer that can be read while it is written.
+// logBuffer is a buffer that can be read while it is written.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -50,7 +50,9 @@ func startWeb(t *testing.T, args ...string) (tcp, udp string, stop func() int) {
 	t.Cleanup(func() { stop() })
 	port := func(kind string) string {
 		re := regexp.MustCompile(kind + ` on \S+:(\d+)\n`)
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-tick.C {
 			if m := re.FindStringSubmatch(log.String()); m != nil {
 				return m[1]
 			}

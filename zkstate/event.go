@@ -9,19 +9,33 @@ type Event interface{ event() }
 type State uint8
 
 const (
-	Connecting State = iota // no session yet since the start, or since the client was made anew
+	Connecting State = iota // no session yet since the start
 	Connected               // a session, and everything was read in it
 	Suspended               // the connection is gone; the session may live
 	Lost                    // no connection for a whole session timeout, or the server said "expired": our claims are gone
 )
 
-// SessionChanged is a transition of the session.
+func (s State) String() string {
+	switch s {
+	case Connected:
+		return "connected"
+	case Suspended:
+		return "suspended"
+	case Lost:
+		return "lost"
+	}
+	return "connecting"
+}
+
+// SessionChanged is a transition of the session. Connected is emitted when everything was read, and is followed at once
+// by all those readings; only what an ACL forbids to read is missing among them. A client that is made anew while the
+// session is Lost leaves it Lost.
 type SessionChanged struct {
 	State   State
 	ID      int64         // session id; 0 if none
 	Timeout time.Duration // as negotiated; 0 before the first session
-	// AfterLoss is set on Connected where the session is not the one that was connected before (expired, lost, client made
-	// anew): other nodes' claims may be missing only because they are still coming back. Not set on the first session.
+	// AfterLoss is set on Connected where the session is not the one that was connected before (expired, client made anew),
+	// or where it is the same and Lost was emitted in between: other nodes' claims may be missing only because they are still coming back. Not set on the first session.
 	AfterLoss bool
 }
 
@@ -34,6 +48,18 @@ const (
 	Ghost          // this node's name in the data, of a session of an earlier process or of an earlier session
 	Foreign        // another node's, an empty one (the Python tool's), a persistent one, or that of a living twin
 )
+
+func (h Holder) String() string {
+	switch h {
+	case Own:
+		return "own"
+	case Ghost:
+		return "ghost"
+	case Foreign:
+		return "foreign"
+	}
+	return "absent"
+}
 
 // Claim is one claim as it was read.
 type Claim struct {

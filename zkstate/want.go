@@ -21,6 +21,16 @@ const (
 	Release             // delete it where it is Own or Ghost
 )
 
+func (w Wish) String() string {
+	switch w {
+	case Hold:
+		return "hold"
+	case Release:
+		return "release"
+	}
+	return "leave"
+}
+
 // Want is all that should lie in ZooKeeper on behalf of this node. It is state, not a queue: a newer one replaces an
 // older one that is not carried out yet.
 type Want struct {

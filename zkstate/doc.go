@@ -1,0 +1,25 @@
+// Package zkstate keeps this node's side of the agreement that lies in ZooKeeper: it holds and gives up the claims of
+// the VIPs, writes the status records, and tells what the other nodes and the operator have written there.
+//
+// A Session is the whole of it. Its caller
+//
+//  1. makes one with New,
+//  2. calls Run from a goroutine of its own; every Event goes to emit, in order, from that goroutine only,
+//  3. calls Set, from any goroutine, whenever what should lie in ZooKeeper changes; the newest wish counts,
+//  4. calls Resync when it finds out that the process slept,
+//  5. ends it all by cancelling Run's context: what is held is deleted and the session closed, within 1.2 s.
+//
+// Machine takes all decisions. It is a plain struct: no goroutine, no clock, no I/O; equal inputs give equal output. The
+// Session around it owns the client of the library, carries out the calls that the Machine asks for, each in a goroutine of
+// its own, and decides nothing. A simulator can drive a Machine in its place.
+//
+// What is relied on:
+//
+//   - Events of the client library are hints. What is emitted was read, in the session that it names, and a reading that
+//     failed in any part is not emitted at all: an error never looks like an empty directory.
+//   - After any error that is not ZooKeeper's own answer the outcome of a call is unknown, and is read back.
+//   - An ephemeral node is ours if its owner is our session. Nothing else makes it so.
+//
+// What it deliberately does not do: it draws no conclusion from a claim that is missing, it never removes a claim that is
+// neither ours nor our own ghost, and it looks up nothing that is not configured.
+package zkstate

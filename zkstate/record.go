@@ -1,0 +1,121 @@
+package zkstate
+
+import (
+	"bytes"
+	"errors"
+	"path"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+)
+
+// recordGap is the least time between two writings of one status record: at most ten a second reach the other nodes.
+const recordGap = 100 * time.Millisecond
+
+// record is this node's own status record of one service.
+type record struct {
+	path  string
+	want  []byte // what it should say; nil means leave it
+	have  []byte // what was written in this session; nil means unknown
+	made  int64  // czxid of our newest one in this life
+	check bool   // look whether it is still there
+	busy  bool
+	retry retry
+	twin  bool // a twin's, and logged
+}
+
+// setRecord replaces what the record should say.
+func (m *Machine) setRecord(r *record, st Status) { r.want = mustJSON(st) }
+
+// pumpRecord writes the record if it does not say what it should.
+func (m *Machine) pumpRecord(s *service) {
+	r := &s.record
+	if r.busy || r.want == nil || bytes.Equal(r.want, r.have) && !r.check {
+		return
+	}
+	if !r.retry.due(m.now) {
+		m.later(r.retry.at)
+		return
+	}
+	data := r.want
+	r.busy, r.check = true, false
+	m.call(Call{Op: OpExists, Path: r.path}, func(_ *pending, res Result) {
+		switch {
+		case res.Err != nil:
+			m.wrote(r, nil, "exists", res.Err)
+		case !res.Found:
+			m.writeRecord(r, Call{Op: OpCreate, Path: r.path, Data: data, Ephemeral: true})
+		case res.Stat.Owner == m.id && bytes.Equal(data, r.have):
+			r.made = max(r.made, res.Stat.Czxid)
+			m.wrote(r, data, "exists", nil)
+		case res.Stat.Owner == m.id:
+			r.made = max(r.made, res.Stat.Czxid)
+			m.writeRecord(r, Call{Op: OpSet, Path: r.path, Data: data, Version: res.Stat.Version})
+		default:
+			m.replaceRecord(r, data)
+		}
+	})
+}
+
+// replaceRecord takes the record's place from whoever has it, except from a living process of the same name that took it
+// from us: the two would do so for ever.
+func (m *Machine) replaceRecord(r *record, data []byte) {
+	m.call(Call{Op: OpGet, Path: r.path}, func(_ *pending, res Result) {
+		if errors.Is(res.Err, zk.ErrNoNode) {
+			m.wrote(r, nil, "get", nil)
+			return
+		}
+		if res.Err != nil && !errors.Is(res.Err, zk.ErrNoAuth) {
+			m.wrote(r, nil, "get", res.Err)
+			return
+		}
+		st, err := decodeStatus(m.cfg.Node, res.Data)
+		twin := err == nil && st.Instance != m.cfg.Instance && res.Stat.Owner != 0 && r.made != 0 && res.Stat.Czxid > r.made
+		if twin {
+			if !r.twin {
+				m.log.WithField("path", r.path).WithField("owner", hex(res.Stat.Owner)).WithField("node", m.cfg.Node).
+					Error("another living process has this node's name and writes its status record")
+			}
+			r.twin, r.busy = true, false
+			r.retry.pause(m.now, m.cfg.Resync)
+			return
+		}
+		m.writeRecord(r, Call{Op: OpReplace, Path: r.path, Data: data, Ephemeral: true})
+	})
+}
+
+func (m *Machine) writeRecord(r *record, c Call) {
+	m.call(c, func(_ *pending, res Result) {
+		if c.Op == OpCreate && errors.Is(res.Err, zk.ErrNoNode) {
+			m.makeDir(path.Dir(r.path), func(err error) { m.wrote(r, nil, "create", err) })
+			return
+		}
+		switch {
+		case errors.Is(res.Err, zk.ErrNodeExists), errors.Is(res.Err, zk.ErrBadVersion), errors.Is(res.Err, zk.ErrNoNode):
+			m.wrote(r, nil, c.Op.String(), nil) // it has changed since the look: look again
+		default:
+			m.wrote(r, c.Data, c.Op.String(), res.Err)
+		}
+	})
+}
+
+// wrote ends a writing; have is what the record says now, nil if that is not known.
+func (m *Machine) wrote(r *record, have []byte, op string, err error) {
+	r.busy = false
+	switch {
+	case err == nil:
+		r.have = have
+		r.twin = false
+		r.retry = retry{}
+		r.retry.pause(m.now, recordGap)
+		m.allow(path.Dir(r.path), rightFor(op))
+	case errors.Is(err, zk.ErrNoAuth):
+		r.have = nil
+		m.deny(path.Dir(r.path), rightFor(op))
+		r.retry.pause(m.now, m.cfg.Resync)
+	default:
+		r.have = nil
+		m.complain(r.retry.fails, r.path, op, err)
+		r.retry.failed(m.now)
+	}
+}

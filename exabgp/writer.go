@@ -17,7 +17,7 @@ const (
 	patience     = 10 * time.Second       // for the answer to a query behind the replies owed to a predecessor
 	ackGrace     = 500 * time.Millisecond // from the summary's last line to asking whether its "done" will ever come
 	doubtWait    = time.Second            // for the answer to that
-	strayPause   = 200 * time.Millisecond // between a reply that belongs to nothing and asking again
+	strayPause   = 200 * time.Millisecond // from a reply that belongs to nothing to going on; its companions come sooner
 	resyncMin    = time.Second            // pause between two queries that an ExaBGP with replies leaves unanswered ...
 	resyncMax    = time.Minute            // ... at most: the pipe takes thousands of them
 
@@ -96,7 +96,8 @@ type Writer struct {
 	pause      time.Duration // before asking again after an unanswered query
 	writing    bool          // an Output.Write has not come back
 	unanswered int           // queries for the summary whose header was not seen
-	tried34    bool          // 3.4's query was tried in this handshake
+	tried34    bool          // 3.4's query was tried in this handshake ...
+	replied34  bool          // ... and answered, but not as 3.4 does
 	settled    bool          // a handshake was concluded before ...
 	said       acks          // ... and this was found and logged
 	flight     *flight       // the route command that was written and not yet answered
@@ -336,16 +337,19 @@ func (w *Writer) header(now time.Time) {
 	w.quiet = now
 	switch w.phase {
 	case unsynced, greeting:
-		if ours {
-			w.enter(listing, now)
-			w.list = list{open: true}
+		if !ours {
+			w.awake(now)
+			return
 		}
+		w.enter(listing, now)
+		w.query, w.list = summary, list{open: true}
 	case listing: // the one before was asked for by our predecessor
 		w.list = list{open: true}
 	case doubting:
 		w.acks = acksOff
 		w.settle(now, true)
 	case asking34: // slow, not silent: start again, past the answers to both queries
+		w.tried34, w.replied34 = false, false
 		w.resync(now, 0)
 	case ready:
 		switch {
@@ -364,6 +368,7 @@ func (w *Writer) reply(now time.Time, v Verdict) {
 	switch w.phase {
 	case unsynced, greeting: // not ours; but who replies to others replies to us
 		w.acks, w.quiet = acksOn, now
+		w.awake(now)
 	case listing:
 		w.acks = acksOn
 		w.settle(now, v.Kind == Done)
@@ -381,16 +386,23 @@ func (w *Writer) reply(now time.Time, v Verdict) {
 	}
 }
 
+// awake asks again soon where a pause was kept because ExaBGP stood still: it says something.
+func (w *Writer) awake(now time.Time) {
+	w.pause = 0
+	if soon := now.Add(strayPause); w.phase == unsynced && soon.Before(w.again) {
+		w.again = soon
+	}
+}
+
 // reply34 applies the end of the answer to 3.4's query. Only 3.4 answers it with a list; it never replies to routes.
-// Another ExaBGP knows neither query, or not in this way: API 6 of main.
+// Any other reply comes from an ExaBGP that knows neither query, or that was slow: then the header is close behind.
 func (w *Writer) reply34(now time.Time, v Verdict) {
 	if v.Kind == Done && w.list.lines > 0 {
 		w.acks, w.query = acksOff, status
 		w.settle(now, true)
 		return
 	}
-	w.acks, w.query = acksOn, noQuery
-	w.settle(now, false)
+	w.acks, w.quiet, w.replied34 = acksOn, now, true
 }
 
 // paired applies a reply where each command has one.
@@ -503,7 +515,7 @@ func (w *Writer) settle(now time.Time, listed bool) {
 		"elapsed_ms": now.Sub(w.began).Milliseconds()})
 	w.enter(ready, now)
 	w.settled, w.said = true, w.acks
-	w.tried34, w.pause, w.unanswered = false, 0, 0
+	w.tried34, w.replied34, w.pause, w.unanswered = false, false, 0, 0
 	w.endList(now, listed)
 	if !w.listed {
 		w.unavailable()
@@ -530,7 +542,7 @@ func (w *Writer) endList(now time.Time, whole bool) {
 	if w.listed {
 		w.compare(now, peers)
 	}
-	w.prev, w.listed = peers, true
+	w.prev, w.listed, w.asked = peers, true, now
 	clear(w.heard)
 }
 
@@ -584,6 +596,11 @@ func (w *Writer) expire(now time.Time) {
 		w.list = list{open: true}
 		w.write(queryStatus + "\n")
 	case asking34:
+		if w.replied34 { // API 6 of main
+			w.query = noQuery
+			w.settle(now, false)
+			return
+		}
 		w.giveUp(now)
 	case listing:
 		w.enter(doubting, now)
@@ -647,6 +664,9 @@ func (w *Writer) phaseDeadline() time.Time {
 	case greeting:
 		return earliest(w.quiet.Add(silence), w.began.Add(patience))
 	case asking34:
+		if w.replied34 {
+			return w.quiet.Add(strayPause)
+		}
 		return w.quiet.Add(statusWait)
 	case listing:
 		if w.acks == acksOn {
@@ -736,7 +756,10 @@ func (w *Writer) due(now time.Time) (*row, time.Time) {
 		if r.taken == r.command && r.entry.epoch == w.epoch {
 			continue
 		}
-		at := r.retry
+		var at time.Time
+		if r.refused == r.command {
+			at = r.retry
+		}
 		if !r.last.IsZero() && at.Before(r.last.Add(spacing)) {
 			at = r.last.Add(spacing)
 		}

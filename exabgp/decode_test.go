@@ -1,0 +1,270 @@
+package exabgp
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files under testdata")
+
+// String makes verdicts readable in golden files.
+func (v Verdict) String() string {
+	switch v.Kind {
+	case News:
+		return describe(v.Event)
+	case Session:
+		return fmt.Sprintf("session %s up=%t", v.Peer, v.Up)
+	case Bad: // the rest is encoding/json's, and changes with it
+		what, _, _ := strings.Cut(v.Words, ":")
+		return fmt.Sprintf("bad %q", what)
+	case Refused, Excuse, Other:
+		return fmt.Sprintf("%s %q", v.Kind, v.Words)
+	}
+	return v.Kind.String()
+}
+
+func describe(ev Event) string {
+	switch ev := ev.(type) {
+	case NeighborChanged:
+		return fmt.Sprintf("neighbor %s local=%s state=%d %q", ev.Neighbor.Peer, ev.Neighbor.Local, ev.State, ev.Reason)
+	case NeighborsListed:
+		return fmt.Sprintf("listed %v", ev.Established)
+	case RouteAccepted:
+		return fmt.Sprintf("accepted %q epoch=%d took=%s", ev.Route.Command(), ev.Epoch, ev.Took)
+	case RouteRefused:
+		return fmt.Sprintf("refused %q epoch=%d words=%q retry=%s", ev.Route.Command(), ev.Epoch, ev.Words, ev.Retry)
+	case EventsMissing:
+		return fmt.Sprintf("events-missing %s", ev.Neighbor.Peer)
+	case Gone:
+		return fmt.Sprintf("gone %v", ev.Err)
+	}
+	return strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", ev), "exabgp."))
+}
+
+// golden compares got with a file, or writes it with -update.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got == string(want) {
+		return
+	}
+	a, b := strings.Split(string(want), "\n"), strings.Split(got, "\n")
+	for i := range max(len(a), len(b)) {
+		if i >= len(a) || i >= len(b) || a[i] != b[i] {
+			t.Fatalf("%s:%d differs\n got %v\nwant %v\nall:\n%s", file, i+1, b[min(i, len(b)):min(i+1, len(b))], a[min(i, len(a)):min(i+1, len(a))], got)
+		}
+	}
+}
+
+func fixtures(tb testing.TB) []string {
+	tb.Helper()
+	files, err := filepath.Glob("testdata/fixtures/*/*.jsonl")
+	if err != nil || len(files) < 90 {
+		tb.Fatalf("%d fixtures, %v", len(files), err)
+	}
+	return files
+}
+
+func TestDecodeFixtures(t *testing.T) {
+	bad := 0
+	for _, file := range fixtures(t) {
+		version := filepath.Base(filepath.Dir(file))
+		name := version + "/" + strings.TrimSuffix(filepath.Base(file), ".jsonl")
+		t.Run(name, func(t *testing.T) {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out strings.Builder
+			for line := range strings.Lines(string(content)) {
+				v := Decode([]byte(line))
+				if v.Kind == Bad {
+					bad++
+				}
+				fmt.Fprintln(&out, v)
+			}
+			golden(t, filepath.Join("testdata/verdicts", name+".txt"), out.String())
+		})
+	}
+	// 4.2's route-refresh ("" around words) and main's End-of-RIB are invalid JSON; there are no others.
+	if bad == 0 {
+		t.Error("no fixture line is bad, but three shapes of invalid JSON were captured")
+	}
+}
+
+func TestDecode(t *testing.T) {
+	state := func(neighbor string) string {
+		return `{ "exabgp": "4.0.1", "type": "state", "neighbor": ` + neighbor + ` }`
+	}
+	for _, tt := range []struct{ name, line, want string }{
+		{"empty", "", "blank"},
+		{"white space", " \t\r\n", "blank"},
+		{"done", "done\n", "done"},
+		{"done of a text with CRLF", "done\r\n", "done"},
+		{"error", "error", `refused ""`},
+		{"reason of main", "error: no neighbor matches", `excuse "no neighbor matches"`},
+		{"not a reply", "done it", `other "text"`},
+		{"shutdown of the text encoder", "shutdown", "shuttingdown"},
+		{"json done", `{"answer": "done", "message": "command completed"}`, "done"},
+		{"json error", `{"answer": "error", "message": "this command does not support json output"}`,
+			`refused "this command does not support json output"`},
+		{"json error without words", `{"answer": "error", "message": 5}`, `refused ""`},
+		{"json shutdown", `{"answer": "shutdown"}`, "shuttingdown"},
+		{"json answer unknown", `{"answer": "maybe"}`, `other "maybe"`},
+		{"truncated json", `{ "exabgp": "4.0.1", "ty`, `bad "json"`},
+		{"json of another shape", `{"type": ["state"]}`,
+			`bad "json"`},
+		{"list", `[{"state": "up"}]`, `other "text"`},
+		{"type unknown", `{"type": "weather"}`, `other "weather"`},
+		{"BGP notification", `{"type": "notification", "notification": {"code": 6}}`, `other "notification"`},
+		{"state without neighbor", `{"type": "state"}`, `bad "state"`},
+		{"state of nobody", state(`{}`), `bad "state"`},
+		{"state unknown", state(`{"address": {"peer": "192.0.2.2"}, "state": "tired"}`), `other "state tired"`},
+		{"local unknown yet", state(`{"address": {"local": "None", "peer": "192.0.2.2"}, "state": "up"}`),
+			`neighbor 192.0.2.2 local=invalid IP state=3 ""`},
+		{"ipv6", state(`{"address": {"local": "2001:db8::1", "peer": "2001:DB8:0::2"}, "state": "connected"}`),
+			`neighbor 2001:db8::2 local=2001:db8::1 state=2 ""`},
+		{"broken utf-8 in the reason", state(`{"address": {"local": "192.0.2.1", "peer": "192.0.2.2"}, "state": "down", "reason": "` + "caf\xe9" + `"}`),
+			"neighbor 192.0.2.2 local=192.0.2.1 state=1 \"caf\ufffd\""},
+		{"broken utf-8", "\xff\xfe", `other "text"`},
+		{"long reason", state(`{"address": {"peer": "192.0.2.2"}, "state": "down", "reason": "` + strings.Repeat("x", 1000) + `"}`),
+			`neighbor 192.0.2.2 local=invalid IP state=1 "` + strings.Repeat("x", 300) + `..."`},
+		{"summary header", "Peer            AS        up/down state       |     #sent     #recvd", "header"},
+		{"summary header of main", "Peer            AS        up/down state       |     #sent     #recvd    #pfx_in", "header"},
+		{"summary row", "192.0.2.2       65002     0:00:13 established           8          2", "session 192.0.2.2 up=true"},
+		{"summary row after a day", "2001:db8::2     65002   12 days, 0:00:13 established           8          2", "session 2001:db8::2 up=true"},
+		{"summary row of a session that is down", "192.0.2.2       None         down idle                  0          0", "session 192.0.2.2 up=false"},
+		{"row without counters", "192.0.2.2 65002 0:00:13 established no numbers", `other "text"`},
+		{"row without address", "nobody 65002 0:00:13 established 8 2", `other "text"`},
+		{"status of 3.4", "neighbor 192.0.2.2 local-ip 192.0.2.1 negotiated [ ipv4/unicast ] state Established", "session 192.0.2.2 up=true"},
+		{"status of 3.4, idle", "neighbor 192.0.2.2 local-ip 192.0.2.1 state Idle", "session 192.0.2.2 up=false"},
+		{"status of nobody", "neighbor nobody local-ip 192.0.2.1 state Idle", `other "text"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := Decode([]byte(tt.line)).String(); got != tt.want {
+				t.Errorf("Decode(%q)\n got %s\nwant %s", tt.line, got, tt.want)
+			}
+		})
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, file := range fixtures(f) {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for line := range bytes.Lines(content) {
+			f.Add(line)
+		}
+	}
+	for _, line := range []string{"", "\n", "\n\n", "done\nerror\n", "error: x\n", "{", "{}\n{", "[", "\x00\n", "\xff\n", "192.0.2.2 1 2 3 4 5\n",
+		`{"type":"state","neighbor":null}` + "\n", `{"type":"state","neighbor":[]}` + "\n", "Peer AS up/down state\n", "neighbor 1.2.3.4 state\n"} {
+		f.Add([]byte(line))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		const limit = 512
+		r := newLineReader(bytes.NewReader(data), limit)
+		for i := range bytes.Count(data, []byte("\n")) {
+			line, length, err := r.next()
+			if err != nil {
+				t.Fatalf("line %d: %v", i, err)
+			}
+			if (length > limit) != (len(line) != length) {
+				t.Fatalf("line %d: %d bytes of %d, limit %d", i, len(line), length, limit)
+			}
+			wellFormed(t, line, Decode(line))
+		}
+		if line, _, err := r.next(); err != io.EOF {
+			t.Fatalf("a line too many: %q, %v", line, err)
+		}
+	})
+}
+
+// wellFormed fails on a verdict that says more, or less, than its kind may.
+func wellFormed(t *testing.T, line []byte, v Verdict) {
+	t.Helper()
+	if (v.Kind == News) != (v.Event != nil) || (v.Kind == Session) != v.Peer.IsValid() {
+		t.Fatalf("%q: %+v", line, v)
+	}
+	if ev, ok := v.Event.(NeighborChanged); ok && (ev.State == NeighborUnknown || !ev.Neighbor.Peer.IsValid()) {
+		t.Fatalf("%q: %+v", line, v)
+	}
+	if v.Kind == Bad && v.Words == "" {
+		t.Fatalf("%q: bad without a reason", line)
+	}
+	if len(bytes.TrimSpace(line)) > 0 == (v.Kind == Blank) {
+		t.Fatalf("%q: %+v", line, v)
+	}
+}
+
+func TestLineReader(t *testing.T) {
+	long := strings.Repeat("x", 200<<10) // over the size of any buffer
+	in := "a\n" + long + "\n\nb\n" + long[:100] + "\n" + long[:101] + "\nhalf"
+	r := newLineReader(strings.NewReader(in), 100)
+	for _, want := range []struct {
+		line   string
+		length int
+	}{{"a", 1}, {long[:101], len(long)}, {"", 0}, {"b", 1}, {long[:100], 100}, {long[:101], 101}} {
+		line, length, err := r.next()
+		if want.length > 100 {
+			line, want.line = nil, "" // there is a beginning of it; which one does not matter
+		}
+		if string(line) != want.line || length != want.length || err != nil {
+			t.Fatalf("got %q %d %v, want %q %d", line, length, err, want.line, want.length)
+		}
+	}
+	if line, _, err := r.next(); err != io.EOF {
+		t.Fatalf("got %q, %v: half a line is no line", line, err)
+	}
+}
+
+func TestCommand(t *testing.T) {
+	p := netip.MustParsePrefix
+	a := netip.MustParseAddr
+	for _, tt := range []struct {
+		route Route
+		want  string
+	}{
+		{Route{Prefix: p("10.20.255.1/32"), MED: 100}, "announce route 10.20.255.1/32 next-hop self med 100"},
+		{Route{Prefix: p("10.20.255.1/32"), Withdraw: true, MED: 100}, "withdraw route 10.20.255.1/32"},
+		{Route{Prefix: p("2001:db8::1/128"), NextHop: a("2001:db8::f"), MED: 4294967295}, "announce route 2001:db8::1/128 next-hop 2001:db8::f med 4294967295"},
+		{Route{Prefix: p("198.51.100.0/24"), NextHop: a("192.0.2.1")}, "announce route 198.51.100.0/24 next-hop 192.0.2.1 med 0"},
+		{Route{Prefix: p("2001:db8::1/128"), NextHop: a("fe80::1%eth0\nshutdown")}, "announce route 2001:db8::1/128 next-hop fe80::1 med 0"},
+	} {
+		if got := tt.route.Command(); got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
+}
+
+func TestCommandPanics(t *testing.T) {
+	for _, prefix := range []netip.Prefix{{}, netip.MustParsePrefix("203.0.113.3/24")} {
+		func() {
+			defer func() {
+				if got := fmt.Sprint(recover()); !strings.HasPrefix(got, "bug: ") {
+					t.Errorf("prefix %s: %s", prefix, got)
+				}
+			}()
+			_ = Route{Prefix: prefix}.Command()
+		}()
+	}
+}

@@ -44,6 +44,7 @@ const (
 	ReasonDraining           Reason = "draining"            // kept: until another node has it or drain_timeout
 	ReasonMaintenanceUnknown Reason = "maintenance-unknown" // held: the maintenance node was never read
 	ReasonClaimsUnread       Reason = "claims-unread"       // held: the claims were never read
+	ReasonClaimsStale        Reason = "claims-stale"        // kept: its owner claimed it when the claims were last read
 	ReasonZooKeeperLost      Reason = "zookeeper-lost"      // as on_zk_loss says
 )
 
@@ -81,6 +82,7 @@ type Facts struct {
 	Health        health.State
 	Maintenance   Presence
 	Claim         ClaimView
+	Stale         bool // ZooKeeper is or was away, and the claims were not read again since
 	Drain         DrainState
 	Stopping      bool   // the drain is that of the process, not of the operator
 	StartOver     bool   // start_grace has passed: what is still unknown is not waited for any longer
@@ -158,6 +160,8 @@ func decideBackup(f Facts, keep func(Reason) Verdict) Verdict {
 		return Verdict{Hold, Backup, ReasonMaintenanceUnknown}
 	case f.Claim == ClaimReturns:
 		return keep(ReasonOverlap)
+	case f.Claim == ClaimPresent && f.Stale && f.Last == Announce:
+		return keep(ReasonClaimsStale) // while we cannot read, nothing that we announce goes
 	case f.Claim == ClaimPresent:
 		return Verdict{Withdraw, Backup, ReasonClaimed}
 	default:

@@ -24,7 +24,7 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 		Log: LogConfig{
 			Level:          f.oneOf("log.level", r.Log.Level, logLevels),
 			Format:         f.oneOf("log.format", r.Log.Format, logFormats),
-			Syslog:         flag(f, "log.syslog", r.Log.Syslog),
+			Syslog:         f.boolean("log.syslog", r.Log.Syslog),
 			SyslogFacility: f.oneOf("log.syslog_facility", r.Log.SyslogFacility, syslogFacilities),
 			Silent:         r.silent,
 		},
@@ -105,7 +105,7 @@ func (r *rawCheck) resolve(f *faults, key string) Check {
 	return c
 }
 
-func flag(f *faults, key string, v boolValue) bool {
+func (f *faults) boolean(key string, v boolValue) bool {
 	if v.Err != "" {
 		f.add(key, "%s", v.Err)
 	}

@@ -67,7 +67,7 @@ type service struct {
 	maintenance Presence
 	note        string // what the operator wrote into the maintenance node
 	peers       map[string]zkstate.Status
-	current     bool // the claims were read since the process last slept
+	current     bool // the claims were read since the process last slept and since ZooKeeper was last away
 	drainSince  *time.Time
 	vips        []*vip // in NLRI order
 }
@@ -101,7 +101,7 @@ func NewCore(cfg *Config, id Identity) *Core {
 	c := &Core{id: id, tracking: cfg.ExaBGP.TrackNeighbors}
 	for i := range cfg.Services {
 		conf := &cfg.Services[i]
-		s := &service{conf: conf, health: health.Changed{Service: conf.Name}, current: true}
+		s := &service{conf: conf, health: health.Changed{Service: conf.Name}}
 		for _, p := range conf.Authoritative {
 			s.vips = append(s.vips, newVIP(p, true))
 		}
@@ -136,11 +136,16 @@ func (c *Core) noticeSleep(now time.Time) bool {
 	c.last = now
 	if slept {
 		c.fresh = now
-		for _, s := range c.services {
-			s.current = false
-		}
+		c.outdate()
 	}
 	return slept
+}
+
+// outdate notes that what was read from ZooKeeper may be old.
+func (c *Core) outdate() {
+	for _, s := range c.services {
+		s.current = false
+	}
 }
 
 func (c *Core) apply(now time.Time, ev Event) {
@@ -195,14 +200,19 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 			if ev.AfterLoss {
 				c.settle = now.Add(ev.Timeout)
 			}
+		} else {
+			c.outdate()
 		}
 		c.zk = ev
 	case zkstate.ClaimsRead:
 		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
-			s.current = true
 			for _, v := range s.vips {
 				v.raw, v.readOnce = ev.Claims[v.name], true
+				if !s.current && v.last.Action == Announce && (v.view == ClaimPresent || v.view == ClaimReturns) {
+					v.view = ClaimAbsent // the overlap begins anew: its owner may have been away all the time
+				}
 			}
+			s.current = true
 		}
 	case zkstate.MaintenanceRead:
 		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
@@ -348,6 +358,7 @@ func (c *Core) facts(now time.Time, s *service, v *vip) Facts {
 		Health:        s.health.State,
 		Maintenance:   s.maintenance,
 		Claim:         v.view,
+		Stale:         !s.current,
 		Drain:         v.drain,
 		Stopping:      c.stopping != nil,
 		StartOver:     c.startOver(now, s),
@@ -367,7 +378,6 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 		return
 	}
 	settling := now.Before(c.settle)
-	current := c.zk.State == zkstate.Connected && s.current
 	for _, v := range s.vips {
 		there := v.raw.Holder == zkstate.Foreign
 		if !v.authoritative {
@@ -379,7 +389,7 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 		case !there && !settling:
 			v.view = ClaimAbsent
 		}
-		if v.view == ClaimReturns && current && !now.Before(v.returned.Add(s.conf.Overlap)) {
+		if v.view == ClaimReturns && s.current && !now.Before(v.returned.Add(s.conf.Overlap)) {
 			v.view = ClaimPresent
 		}
 	}

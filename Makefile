@@ -1,0 +1,66 @@
+# ExaZK. "make help" lists the targets.
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFLAGS  += -trimpath
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 30s
+E2E      := ./vagrant/e2e
+UNIT      = $(shell go list ./... | grep -v /vagrant/e2e)
+
+.PHONY: help build tools lab-tools test vet unit reconnect e2e lab lab-down fuzz update check-configs lint dist clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build ./exazk, one static binary
+	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o exazk .
+
+lab-tools: ## install what the lab needs (root, Debian 12)
+	@vagrant/install.sh lab
+
+tools: ## install what the tests need (root, Debian 12)
+	@vagrant/install.sh test
+
+lab: lab-tools build ## build the lab, walk through a failure and a return, leave it up (root)
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -o bin/ ./vagrant/labctl ./vagrant/web ./vagrant/probe
+	@bin/labctl up && bin/labctl demo || { bin/labctl down; exit 1; }
+
+lab-down: ## take the lab down and leave nothing (root)
+	@mkdir -p bin && CGO_ENABLED=0 go build -o bin/ ./vagrant/labctl
+	@bin/labctl down
+
+test: tools vet check-configs unit reconnect e2e ## every test, those on real parts included (root)
+
+vet:
+	go vet ./...
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+
+unit: ## the tests of the packages, with the race detector
+	go test -race -shuffle=on -timeout 10m $(UNIT)
+
+reconnect: ## the ZooKeeper client forced to reconnect; without the race detector, for the library has a race there
+	go test -shuffle=on -cpu 2 -timeout 10m ./zkstate/...
+
+e2e: ## end to end in network namespaces: BIRD, ExaBGP, ZooKeeper (root)
+	go test -timeout 20m -v $(E2E)
+
+check-configs: build ## validate the sample configurations
+	@for f in configs/*.toml; do ./exazk check --config $$f >/dev/null || exit 1; done; echo "sample configurations are valid"
+
+fuzz: ## fuzz every fuzz target for FUZZTIME each
+	@for p in $$(go list ./...); do for t in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
+		echo "$$p $$t"; go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+update: ## rewrite transcripts and goldens; read the diff before committing
+	go test ./daemon -run TestTranscripts -update
+	go test ./exabgp -run Golden -update
+
+lint: vet ## vet and formatting
+
+dist: ## static binaries for amd64 and arm64 in dist/
+	@mkdir -p dist
+	for arch in amd64 arm64; do GOOS=linux GOARCH=$$arch CGO_ENABLED=0 go build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o dist/exazk-linux-$$arch . || exit 1; done
+
+clean: ## remove what was built
+	rm -rf exazk bin dist

@@ -1,0 +1,160 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDefaults(t *testing.T) {
+	c, err := ParseConfig("min.toml", storyConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := c.Services[0]
+	want := Service{
+		Name: "apex", Authoritative: s.Authoritative, BackupFor: s.BackupFor,
+		ClaimsPath: "/exabgp/service/apex", MaintenancePath: "/exabgp/maintenance/apex/node1", StatusPath: "/exabgp/status/apex/node1",
+		OnZKLoss: PolicyHold, Overlap: time.Second, DrainTimeout: 10 * time.Second, StartGrace: 15 * time.Second, MinNeighbors: 1,
+		Check:    Check{Command: "true", Interval: time.Second, FastInterval: 200 * time.Millisecond, Timeout: time.Second, Rise: 3, Fall: 2},
+		Announce: Attributes{MED: 100, BackupMED: 200},
+	}
+	if !reflect.DeepEqual(s, want) {
+		t.Errorf("got %+v\nwant %+v", s, want)
+	}
+	if c.ZooKeeper.SessionTimeout != 10*time.Second || !slices.Equal(c.ZooKeeper.Hosts, []string{"zk:2181"}) || !c.ExaBGP.TrackNeighbors {
+		t.Errorf("got %+v", c)
+	}
+}
+
+// TestRenderReadsBack checks that "exazk check" prints a file that means the same.
+func TestRenderReadsBack(t *testing.T) {
+	text := strings.ReplaceAll(storyConfig, `command = "true"`, `command = "echo \"a\\b\tc\" | grep -q '✓'"`) +
+		"[[service]]\nname = \"dns\"\nauthoritative = [\"2001:db8::53\", \"192.0.2.0/24\"]\nmin_neighbors = 0\n[service.check]\ncommand = \"true\"\n[service.announce]\nmed = 0\nbackup_med = 4294967295\n"
+	c, err := ParseConfig("a.toml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParseConfig("b.toml", c.Render())
+	if err != nil {
+		t.Fatalf("%v in:\n%s", err, c.Render())
+	}
+	if !reflect.DeepEqual(c, again) {
+		t.Errorf("got %+v\nwant %+v", again, c)
+	}
+}
+
+func TestSampleConfigs(t *testing.T) {
+	files, _ := filepath.Glob("../configs/*.toml")
+	if len(files) < 3 {
+		t.Fatalf("only %d sample files", len(files))
+	}
+	for _, f := range files {
+		if _, err := LoadConfig(f); err != nil {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestMissingFile(t *testing.T) {
+	if _, err := LoadConfig(filepath.Join(t.TempDir(), "none.toml")); !os.IsNotExist(unwrapAll(err)) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func unwrapAll(err error) error {
+	for {
+		u, ok := err.(interface{ Unwrap() error })
+		if !ok {
+			return err
+		}
+		if _, isPath := err.(*os.PathError); isPath {
+			return err
+		}
+		err = u.Unwrap()
+	}
+}
+
+// TestBadConfigs shows what each fault looks like. Every want must be in the error.
+func TestBadConfigs(t *testing.T) {
+	replace := func(old, new string) string {
+		if !strings.Contains(storyConfig, old) {
+			t.Fatalf("%q is not in the story's configuration", old)
+		}
+		return strings.Replace(storyConfig, old, new, 1)
+	}
+	vips := `authoritative = ["10.20.255.1"]`
+	check := `command = "true"`
+	service := `name = "apex"`
+	for name, tt := range map[string]struct {
+		text string
+		want []string
+	}{
+		"empty":                 {"", []string{`f.toml:1: service: no service; remedy: add a [[service]] table`, "zookeeper.hosts: no server"}},
+		"syntax":                {"node = \n", []string{"f.toml: toml: error", "line 1"}},
+		"unknown keys":          {replace(`node = "node1"`, "node = \"node1\"\nnods = 1") + "[service.chek]\na = 1\n", []string{"f.toml:3: nods: unknown key", "service.chek.a: unknown key"}},
+		"second service's key":  {storyConfig + "[[service]]\nname = \"b\"\nauthoritative = [\"192.0.2.1\"]\nfoo = 1\n[service.check]\ncommand = \"true\"\nrise = 0\n", []string{"f.toml:16: service.foo: unknown key", "f.toml:19: service[1].check.rise: 0 is out of range; remedy: write 1 to 1000"}},
+		"duration without unit": {replace(check, check+"\ninterval = 6\ntimeout = \"5\""), []string{`f.toml:13: service[0].check.interval: 6 is not a duration; remedy: write a string with a unit`, `"5" is not a duration; remedy: give it a unit`}},
+		"types":                 {"node = 1\n[log]\nsyslog = \"yes\"\nlevel = 3\n[zookeeper]\nhosts = \"zk\"\n[exabgp]\nneighbor_tracking = true\n[[service]]\nname = \"a\"\nauthoritative = [5]\nmin_neighbors = \"1\"\n[service.check]\ncommand = true\n", []string{`node: 1 is not a string; remedy: put it in quotes`, `log.syslog: "yes" is not a boolean`, "log.level: 3 is not a string", `zookeeper.hosts: "zk" is not a list`, "exabgp.neighbor_tracking: true is not a string", "authoritative: 5 in the list is not a string", `min_neighbors: "1" is not a whole number`, "check.command: true is not a string"}},
+		"vip twice":             {replace(vips, `authoritative = ["10.20.255.2"]`), []string{`f.toml:10: service[0].backup_for: the VIP 10.20.255.2 is there twice, first at f.toml:9: service[0].authoritative; remedy: keep one of the two`}},
+		"bad addresses":         {replace(vips, `authoritative = ["10.20.255", "10.20.255.9/24", "::ffff:1.2.3.4", "fe80::1%eth0", "0.0.0.0/0", "127.0.0.1", "224.0.0.1", "10.0.0.1/33"]`), []string{`"10.20.255" is not an address`, `"10.20.255.9/24" has bits set after its mask; remedy: write 10.20.255.0/24`, "IPv4 written as IPv6", "has a zone", "is the default route", `"127.0.0.1" cannot be announced`, `"224.0.0.1" cannot be announced`, `"10.0.0.1/33" is not an address`}},
+		"no vips":               {strings.ReplaceAll(replace(vips, ""), `backup_for = ["10.20.255.2", "10.20.255.3"]`, ""), []string{"service[0].authoritative: no VIP"}},
+		"no check":              {replace(check, ""), []string{"service[0].check.command: no check; remedy"}},
+		"no name":               {replace(service, ""), []string{"service[0].name: missing; remedy: give a name for the service"}},
+		"bad names":             {replace(service, `name = "a/b"`), []string{`"a/b" is not a usable name`}},
+		"bad node":              {replace(`node = "node1"`, `node = ".."`), []string{`node: ".." is not a usable name`}},
+		"service twice":         {storyConfig + "[[service]]\nname = \"apex\"\nauthoritative = [\"192.0.2.1\"]\n[service.check]\ncommand = \"true\"\n", []string{`the service "apex" is there twice`, `the path "/exabgp/service/apex" is used twice`}},
+		"bad hosts":             {replace(`"zk:2181"`, `"zk:0", "zk/app", "::1", "a b", "zk:99999"`), []string{`"zk:0" is not a server`, `"zk/app" has a path (chroot)`, `"::1" is a bare IPv6 address; remedy: write "[::1]:2181"`, `"a b" is not a server`, `"zk:99999" is not a server`}},
+		"bad paths":             {replace(service, service+"\nzk_path_service = \"exabgp/\"\nzk_path_maintenance = \"/zookeeper/x\"\nzk_path_status = \"/a/../b\""), []string{`zk_path_service: "exabgp/" is not a path in ZooKeeper`, `"/zookeeper/x" belongs to ZooKeeper itself`, `zk_path_status: "/a/../b" is not a path`}},
+		"paths shared":          {replace(service, service+"\nzk_path_service = \"/e/x\"\nzk_path_maintenance = \"/e/x\"\nzk_path_status = \"/e/x/n\""), []string{`zk_path_maintenance: "/e/x" is used twice`, `zk_path_status: "/e/x" holds other things already`}},
+		"med":                   {storyConfig + "[service.announce]\nmed = 300\nbackup_med = 4294967296\n", []string{"backup_med: 4294967296 is out of range; remedy: write 0 to 4294967295"}},
+		"backup better":         {storyConfig + "[service.announce]\nmed = 300\n", []string{"backup_med: 200 is better than med = 300"}},
+		"next-hop":              {storyConfig + "[service.announce]\nnext_hop = \"2001:db8::1\"\n", []string{"next_hop: 2001:db8::1 is not of the family of 10.20.255.1/32"}},
+		"next-hop word":         {storyConfig + "[service.announce]\nnext_hop = \"me\"\n", []string{`next_hop: "me" is not a next-hop; remedy: write "self"`}},
+		"policy":                {replace(service, service+"\non_zk_loss = \"panic\""), []string{`on_zk_loss: "panic" is not known; remedy: write one of hold, withdraw, announce`}},
+		"log":                   {replace("syslog = false", "level = \"loud\"\nformat = \"xml\"\nsyslog_facility = \"x\""), []string{`log.level: "loud" is not known`, `log.format: "xml"`, `log.syslog_facility: "x"`}},
+		"fast is slow":          {replace(check, check+"\nfast_interval = \"2s\""), []string{"fast_interval: 2s is slower than interval = 1s"}},
+		"nul":                   {replace(check, `command = "a\u0000b"`), []string{"contains a NUL byte"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := ParseConfig("f.toml", tt.text)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("want %q in:\n%v", want, err)
+				}
+			}
+		})
+	}
+}
+
+func TestFlagsConfig(t *testing.T) {
+	flags := Flags{Name: "apex", AuthIPs: []string{"10.20.255.1"}, NonAuthIPs: []string{"10.20.255.2"}, LocalCheck: "true", ZKHosts: []string{"zk1", "zk2:2182"}, PathMaintenance: "/exabgp/maintenance/apex/node7"}
+	c, err := FlagsConfig(flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Node != "node7" || c.Services[0].ClaimsPath != "/exabgp/service/apex" || c.Services[0].StatusPath != "/exabgp/status/apex/node7" {
+		t.Errorf("got %+v", c)
+	}
+	if want := []string{"zk1:2181", "zk2:2182"}; !slices.Equal(c.ZooKeeper.Hosts, want) {
+		t.Errorf("got %v, want %v", c.ZooKeeper.Hosts, want)
+	}
+	host, _ := os.Hostname()
+	flags.PathMaintenance = "/exabgp/maintenance/apex" // the first README of the Python tool has it without a node
+	if c, err = FlagsConfig(flags); err != nil || c.Node != host {
+		t.Errorf("got node %q, error %v; want the host name %q", c.Node, err, host)
+	}
+	_, err = FlagsConfig(Flags{AuthIPs: []string{"x"}, ZKHosts: []string{"zk"}})
+	for _, want := range []string{"--name: missing", `--auth-ip: "x" is not an address`, "--local-check: no check"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q in: %v", want, err)
+		}
+	}
+}

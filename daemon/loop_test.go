@@ -1,0 +1,201 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"exazk/exabgp"
+	"exazk/health"
+	"exazk/zkstate"
+)
+
+// recorder stands for both edges and keeps the order in which they were called.
+type recorder struct {
+	mu    sync.Mutex // a bubble orders the loop's writes before our reads, but not our reads before its next write
+	calls []string
+	want  zkstate.Want
+	table exabgp.Table
+}
+
+func (r *recorder) routes() *routeRecorder { return &routeRecorder{r} }
+
+type routeRecorder struct{ *recorder }
+
+func (r *routeRecorder) Set(t exabgp.Table) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, "routes "+renderRoutes(t.Routes))
+	r.table = t
+}
+
+func (r *recorder) Set(w zkstate.Want) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	wish := w.Claims[zkstate.ClaimKey{Service: "apex", VIP: "10.20.255.1"}]
+	r.calls = append(r.calls, "claim "+wish.String())
+	r.want = w
+}
+
+func (r *recorder) Resync() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, "resync")
+}
+
+func (r *recorder) written() exabgp.Table {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.table
+}
+
+// since gives the calls since the last time it was asked.
+func (r *recorder) since() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	calls := r.calls
+	r.calls = nil
+	return calls
+}
+
+func newTestLoop(t *testing.T) (*Loop, *recorder, *bytes.Buffer) {
+	cfg, err := ParseConfig("loop.toml", storyConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &bytes.Buffer{}
+	logger := logrus.New()
+	logger.SetOutput(log)
+	r := &recorder{}
+	return NewLoop(NewCore(cfg, Identity{Node: "node1"}), r.routes(), r, logrus.NewEntry(logger)), r, log
+}
+
+var steadyState = []Event{
+	FromExaBGP{exabgp.NeighborsListed{Established: []netip.Addr{netip.MustParseAddr("172.16.1.6")}}},
+	FromZooKeeper{zkstate.SessionChanged{State: zkstate.Connected}},
+	FromZooKeeper{zkstate.ClaimsRead{Service: "apex", Claims: map[string]zkstate.Claim{"10.20.255.2": {Holder: zkstate.Foreign}, "10.20.255.3": {Holder: zkstate.Foreign}}}},
+	FromZooKeeper{zkstate.MaintenanceRead{Service: "apex"}},
+	FromHealth{health.Changed{Service: "apex", State: health.Healthy}},
+}
+
+func TestLoopPassesRoutesBeforeClaims(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, r, log := newTestLoop(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan Exit)
+		go func() { done <- l.Run(ctx) }()
+		for _, ev := range steadyState {
+			l.Post(ctx, ev)
+		}
+		synctest.Wait()
+		own := exabgp.Route{Prefix: netip.MustParsePrefix("10.20.255.1/32"), MED: 100}
+		l.ExaBGP(ctx)(exabgp.RouteAccepted{Route: own, Epoch: r.written().Epoch})
+		synctest.Wait()
+		if got := r.want.Claims[zkstate.ClaimKey{Service: "apex", VIP: "10.20.255.1"}]; got != zkstate.Hold {
+			t.Fatalf("claim %v after the acknowledgement; calls: %q", got, r.calls)
+		}
+		r.since()
+		l.Health(ctx)(health.Changed{Service: "apex", State: health.Unhealthy})
+		synctest.Wait()
+		if got := strings.Join(r.since(), "; "); got != "routes -10.20.255.1, -10.20.255.2, -10.20.255.3; claim release" {
+			t.Errorf("got %q", got)
+		}
+		if want := `level=warning msg="verdict changed" from=announce reason=unhealthy role=authoritative service=apex to=withdraw vip=10.20.255.1`; !strings.Contains(log.String(), want) {
+			t.Errorf("want %q in the log:\n%s", want, log)
+		}
+		cancel()
+		if exit := <-done; exit != Stay {
+			t.Errorf("exit %v after the context ended", exit)
+		}
+	})
+}
+
+func TestLoopWakesByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, r, _ := newTestLoop(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go l.Run(ctx)
+		for _, ev := range steadyState {
+			l.Post(ctx, ev)
+		}
+		time.Sleep(999 * time.Millisecond)
+		synctest.Wait()
+		if len(r.written().Routes) != 1 {
+			t.Fatalf("before overlap: %v", r.written().Routes)
+		}
+		time.Sleep(2 * time.Millisecond)
+		synctest.Wait()
+		if len(r.written().Routes) != 3 {
+			t.Errorf("after overlap: %v", r.written().Routes)
+		}
+	})
+}
+
+func TestLoopEndsWithExaBGP(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, _ := newTestLoop(t)
+		done := make(chan Exit)
+		go func() { done <- l.Run(t.Context()) }()
+		l.Post(t.Context(), FromExaBGP{exabgp.Gone{}})
+		if exit := <-done; exit != Abandon {
+			t.Errorf("exit %v", exit)
+		}
+	})
+}
+
+func TestLoopNoticesSleepAndSaysSo(t *testing.T) {
+	l, r, log := newTestLoop(t)
+	l.step(Tick{})
+	l.core.last = l.core.last.Add(-2 * sleepLimit) // as if the last step were long ago
+	l.step(Tick{})
+	if got := r.calls[len(r.calls)-1]; got != "resync" {
+		t.Errorf("calls %q", r.calls)
+	}
+	if !strings.Contains(log.String(), "process slept") {
+		t.Errorf("log: %s", log)
+	}
+}
+
+func TestLoopLogsSlowEventsMaintenanceAndStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, log := newTestLoop(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		l.ZooKeeper(ctx)(zkstate.MaintenanceRead{Service: "apex", Present: true, Data: []byte("kernel")})
+		l.ZooKeeper(ctx)(zkstate.MaintenanceRead{Service: "apex", Present: true, Data: []byte("kernel")})
+		l.ZooKeeper(ctx)(zkstate.MaintenanceRead{Service: "other"})
+		l.Post(ctx, Stop{Signal: "terminated"})
+		time.Sleep(time.Second)
+		if exit := l.Run(ctx); exit != Leave {
+			t.Errorf("exit %v", exit)
+		}
+		for _, want := range []string{`msg="event waited" elapsed_ms=1000 event=MaintenanceRead`, `event=Stop`, `msg="maintenance changed" from=unknown note=kernel service=apex to=present`, `msg="draining before the end" event=stop signal=terminated`} {
+			if strings.Count(log.String(), want) == 0 {
+				t.Errorf("want %q in the log:\n%s", want, log)
+			}
+		}
+		if n := strings.Count(log.String(), "maintenance changed"); n != 1 {
+			t.Errorf("%d lines about one change", n)
+		}
+	})
+}
+
+func TestPostGivesUpWithTheContext(t *testing.T) {
+	l, _, _ := newTestLoop(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	for range cap(l.events) {
+		l.Post(ctx, Tick{})
+	}
+	cancel()
+	if l.Post(ctx, Tick{}) {
+		t.Error("posted into a full channel")
+	}
+}

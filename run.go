@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/term"
+
+	"exazk/daemon"
+	"exazk/exabgp"
+	"exazk/health"
+	"exazk/zkstate"
+)
+
+// runDaemon wires the edges to the loop and runs until the loop wants to end.
+func runDaemon(cfg *daemon.Config, stdin *os.File, stdout, stderr io.Writer) error {
+	syscall.Umask(0o022) // ExaBGP gives its processes 0137, under which the checks could not make a directory
+	logger, flush := newLogger(cfg.Log, logTag(cfg), stderr)
+	defer flush()
+	log := logger.WithField("node", cfg.Node)
+
+	interactive := term.IsTerminal(int(stdin.Fd()))
+	if interactive {
+		cfg.ExaBGP.TrackNeighbors = false
+		log.Info("stdin is a terminal: routes are printed, neighbors are not followed")
+	}
+	id := daemon.Identity{Node: cfg.Node, Instance: newInstance(), Version: versionText(), Since: time.Now().UTC().Truncate(time.Millisecond)}
+	log.WithFields(logrus.Fields{"version": id.Version, "instance": id.Instance, "pid": os.Getpid()}).Info("exazk started")
+
+	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive}, log.WithField("component", "exabgp"))
+	store := zkstate.New(storeConfig(cfg, id), log.WithField("component", "zookeeper"))
+	loop := daemon.NewLoop(daemon.NewCore(cfg, id), speaker, store, log.WithField("component", "daemon"))
+
+	edges := newGroup()
+	storeGroup := newGroup()
+	edges.start("exabgp", func(ctx context.Context) error { return speaker.Run(ctx, loop.ExaBGP(ctx)) })
+	for i := range cfg.Services {
+		checker := health.New(checkConfig(cfg, &cfg.Services[i]), log.WithField("component", "health"))
+		edges.start("health", func(ctx context.Context) error { return checker.Run(ctx, loop.Health(ctx)) })
+	}
+	edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, loop) })
+	storeGroup.start("zookeeper", func(ctx context.Context) error { return store.Run(ctx, loop.ZooKeeper(ctx)) })
+
+	exit, err := runLoop(loop, edges, storeGroup)
+	log.WithFields(logrus.Fields{"exit": exit.String()}).Info("stopping")
+	var cause error
+	if exit == daemon.Abandon {
+		cause = zkstate.ErrAbandon
+	}
+	storeGroup.stop(cause) // first: claims outlive us by a session timeout otherwise
+	edges.stop(nil)
+	if err != nil {
+		log.WithField("reason", err.Error()).Error("exazk failed")
+		return err
+	}
+	log.Info("exazk stopped")
+	return nil
+}
+
+// runLoop runs the loop until it is done or an edge has returned, which none may do before: the first actor to return
+// stops all.
+func runLoop(loop *daemon.Loop, groups ...*group) (daemon.Exit, error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	for _, g := range groups {
+		g.onReturn(cancel)
+	}
+	exit := loop.Run(ctx)
+	if exit == daemon.Stay {
+		return exit, context.Cause(ctx)
+	}
+	return exit, nil
+}
+
+// group runs goroutines that are stopped and waited for together.
+type group struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	wait   sync.WaitGroup
+	failed chan error
+}
+
+func newGroup() *group {
+	g := &group{failed: make(chan error, 1)}
+	g.ctx, g.cancel = context.WithCancelCause(context.Background())
+	return g
+}
+
+func (g *group) start(name string, run func(context.Context) error) {
+	g.wait.Go(func() {
+		err := run(g.ctx)
+		if g.ctx.Err() != nil || errors.Is(err, exabgp.ErrGone) {
+			return // it was asked to, or has told the loop already
+		}
+		select {
+		case g.failed <- fmt.Errorf("%s ended: %w", name, err):
+		default: // one failure is enough to stop
+		}
+	})
+}
+
+// onReturn calls cancel with the failure of the first goroutine that returns without being asked to.
+func (g *group) onReturn(cancel context.CancelCauseFunc) {
+	go func() { // ends with the group, whose stop cancels g.ctx
+		select {
+		case err := <-g.failed:
+			cancel(err)
+		case <-g.ctx.Done():
+		}
+	}()
+}
+
+func (g *group) stop(cause error) {
+	g.cancel(cause)
+	g.wait.Wait()
+}
+
+// watchSignals turns SIGTERM and SIGINT into a drain. SIGPIPE is caught and dropped, since a handler makes the write to
+// a broken stdout return an error, where the default ends the process before any clean-up, and ignoring it would be
+// inherited by the checks.
+func watchSignals(ctx context.Context, loop *daemon.Loop) error {
+	ch := make(chan os.Signal, 4) // a SIGPIPE must not push out a SIGTERM
+	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPIPE)
+	defer signal.Stop(ch)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case s := <-ch:
+			if s != syscall.SIGPIPE {
+				loop.Post(ctx, daemon.Stop{Signal: s.String()})
+			}
+		}
+	}
+}
+
+func storeConfig(cfg *daemon.Config, id daemon.Identity) zkstate.Config {
+	c := zkstate.Config{Servers: cfg.ZooKeeper.Hosts, SessionTimeout: cfg.ZooKeeper.SessionTimeout, Node: id.Node, Instance: id.Instance}
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		zs := zkstate.Service{Name: s.Name, ClaimsPath: s.ClaimsPath, MaintenancePath: s.MaintenancePath, StatusPath: s.StatusPath}
+		for _, p := range s.Authoritative {
+			zs.Authoritative = append(zs.Authoritative, daemon.ClaimName(p))
+		}
+		zs.VIPs = append(zs.VIPs, zs.Authoritative...)
+		for _, p := range s.BackupFor {
+			zs.VIPs = append(zs.VIPs, daemon.ClaimName(p))
+		}
+		c.Services = append(c.Services, zs)
+	}
+	return c
+}
+
+func checkConfig(cfg *daemon.Config, s *daemon.Service) health.Config {
+	var vips []string
+	for _, p := range append(s.Authoritative[:len(s.Authoritative):len(s.Authoritative)], s.BackupFor...) {
+		vips = append(vips, daemon.ClaimName(p))
+	}
+	return health.Config{
+		Service: s.Name, Command: s.Check.Command,
+		Env:      []string{"EXAZK_SERVICE=" + s.Name, "EXAZK_NODE=" + cfg.Node, "EXAZK_VIPS=" + strings.Join(vips, " ")},
+		Interval: s.Check.Interval, FastInterval: s.Check.FastInterval, Timeout: s.Check.Timeout, Rise: s.Check.Rise, Fall: s.Check.Fall,
+	}
+}
+
+// logTag is the Python tool's, so that filters on syslog go on working.
+func logTag(cfg *daemon.Config) string {
+	if len(cfg.Services) == 1 {
+		return "exazk-" + cfg.Services[0].Name
+	}
+	return "exazk"
+}
+
+// newInstance names one life of the process: 64 random bits.
+func newInstance() string {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // never fails, see crypto/rand
+	return hex.EncodeToString(b)
+}

@@ -373,3 +373,28 @@ func (l *Lab) waitEstablished(ctx context.Context, lb string) error {
 	}
 	return nil
 }
+
+// DaemonStatus is one line of Status.
+type DaemonStatus struct{ Host, Daemon, State string }
+
+// Status lists the daemons of all hosts and whether they run, exazk included.
+func (l *Lab) Status() []DaemonStatus {
+	var all []DaemonStatus
+	for _, host := range hosts {
+		for _, daemon := range daemonsOf(host) {
+			state := "down"
+			if id, ok := l.Host(host).daemon(daemon); ok {
+				state = fmt.Sprintf("process %d", id.PID)
+			}
+			all = append(all, DaemonStatus{host, daemon, state})
+		}
+	}
+	for _, lb := range balancers {
+		state := "down"
+		if pid, err := l.ExazkPID(lb); err == nil {
+			state = fmt.Sprintf("process %d", pid)
+		}
+		all = append(all, DaemonStatus{lb, "exazk", state})
+	}
+	return all
+}

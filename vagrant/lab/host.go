@@ -70,20 +70,25 @@ func (h *Host) enterArgs(argv ...string) []string {
 	return append([]string{"nsenter", "--target", strconv.Itoa(h.keeper.PID), "--mount", "--uts", "--net", "--wdns=/", "--"}, argv...)
 }
 
-// Enter replaces this process by a command on the host, with this process's environment. It returns only on an error.
+// environment is that of a plain root login. What this process was given, paths above all, is not meant for a host.
+func environment() []string {
+	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"}
+}
+
+// Enter replaces this process by a command on the host, on this process's terminal. It returns only on an error.
 func (h *Host) Enter(argv ...string) error {
 	path, err := exec.LookPath("nsenter")
 	if err != nil {
 		return err
 	}
-	return syscall.Exec(path, h.enterArgs(argv...), os.Environ())
+	return syscall.Exec(path, h.enterArgs(argv...), append(environment(), "TERM="+os.Getenv("TERM")))
 }
 
 // Command prepares a command on the host, with a small environment of its own. Its process id is the command's.
 func (h *Host) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	args := h.enterArgs(argv...)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"}
+	cmd.Env = environment()
 	if dir, ok := os.LookupEnv("GOCOVERDIR"); ok {
 		cmd.Env = append(cmd.Env, "GOCOVERDIR="+dir) // programs built with -cover tell what of them ran
 	}

@@ -1,0 +1,534 @@
+package exabgp
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// childDir is the variable that makes the test binary a process of ExaBGP. Its value is the directory of the lab.
+const childDir = "EXAZK_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		os.Exit(child(dir))
+	}
+	os.Exit(m.Run())
+}
+
+// child runs a Process on standard input and output. It wants the table that lies in the file "table", with a new epoch at
+// every session that comes up, and writes a line to "events" for every event. If there is a file "burst", it
+// removes it, floods ExaBGP with that instead and dies in the middle of a line.
+func child(dir string) int {
+	if burst, err := os.ReadFile(filepath.Join(dir, "burst")); err == nil {
+		os.Remove(filepath.Join(dir, "burst"))
+		os.Stdout.Write(burst)
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	events, err := os.OpenFile(filepath.Join(dir, "events"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer events.Close()
+	fmt.Fprintln(events, "start", os.Getpid())
+	logger := logrus.New() // to stderr, ExaBGP's log
+	logger.SetLevel(logrus.DebugLevel)
+	p := New(os.Stdin, os.Stdout, Options{Track: true}, logrus.NewEntry(logger))
+	ups := make(chan struct{}, 100)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go want(ctx, p, filepath.Join(dir, "table"), ups)
+	err = p.Run(ctx, func(ev Event) bool {
+		if ev, ok := ev.(NeighborChanged); ok && ev.State == NeighborUp {
+			ups <- struct{}{}
+		}
+		fmt.Fprintln(events, describe(ev))
+		return true
+	})
+	fmt.Fprintln(events, "end", err)
+	return 0
+}
+
+// want gives p the table in a file whenever it changes.
+func want(ctx context.Context, p *Process, file string, ups <-chan struct{}) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	var last []byte
+	epoch := uint64(1)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ups:
+			epoch++
+			last = nil
+		case <-tick.C:
+		}
+		text, err := os.ReadFile(file)
+		if err != nil || bytes.Equal(text, last) {
+			continue
+		}
+		last = text
+		t := Table{Epoch: epoch}
+		if json.Unmarshal(text, &t.Routes) == nil {
+			p.Set(t)
+		}
+	}
+}
+
+// lab is ExaBGP and BIRD in two network namespaces with a wire between them.
+type lab struct {
+	t      *testing.T
+	dir    string
+	ns     [2]string // ExaBGP's, BIRD's
+	exabgp *exec.Cmd
+	ended  chan error // of exabgp
+}
+
+const birdConf = `
+router id 192.0.2.2;
+protocol device { }
+protocol bgp exa {
+	local 192.0.2.2 as 65002;
+	neighbor 192.0.2.1 as 65001;
+	hold time 60;
+	connect delay time 1;
+	connect retry time 1;
+	error wait time 1, 2;
+	ipv4 { import all; export none; };
+	ipv6 { import all; export none; };
+}
+`
+
+func exabgpConf(program, changes string) string {
+	return `
+process exazk { run ` + program + `; encoder json; }
+neighbor 192.0.2.2 {
+	router-id 192.0.2.1; local-address 192.0.2.1; local-as 65001; peer-as 65002; hold-time 60;
+	family { ipv4 unicast; ipv6 unicast; }
+	api { processes [ exazk ]; ` + changes + ` }
+}
+`
+}
+
+// newLab starts BIRD. Everything ends with the test.
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs a real ExaBGP, not with -short")
+	}
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	for _, program := range []string{"ip", "exabgp", "bird", "birdc"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("a real ExaBGP and a peer are needed: %v", err)
+		}
+	}
+	// In /tmp: the path of a control socket has 108 bytes, and ExaBGP's tokeniser does not like all that t.TempDir may hold.
+	dir, err := os.MkdirTemp("/tmp", "exazk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lab{t: t, dir: dir}
+	t.Cleanup(func() {
+		if t.Failed() {
+			l.keep("events", "exabgp.log", "bird.log")
+		}
+		os.RemoveAll(dir)
+	})
+	id := filepath.Base(dir)
+	l.ns = [2]string{id + "-exa", id + "-bird"}
+	for i, ns := range l.ns {
+		l.must("ip", "netns", "add", ns)
+		t.Cleanup(func() { exec.Command("ip", "netns", "del", ns).Run() })
+		l.must("ip", "-n", ns, "link", "set", "lo", "up")
+		if i == 1 {
+			l.must("ip", "link", "add", "v0", "netns", l.ns[0], "type", "veth", "peer", "name", "v1", "netns", ns)
+		}
+	}
+	for i, ns := range l.ns {
+		dev := fmt.Sprintf("v%d", i)
+		l.must("ip", "-n", ns, "addr", "add", fmt.Sprintf("192.0.2.%d/24", i+1), "dev", dev)
+		l.must("ip", "-n", ns, "addr", "add", fmt.Sprintf("2001:db8::%d/64", i+1), "dev", dev, "nodad")
+		l.must("ip", "-n", ns, "link", "set", dev, "up")
+	}
+	l.write("bird.conf", birdConf)
+	l.start(l.ns[1], "bird.log", nil, "bird", "-f", "-c", l.path("bird.conf"), "-s", l.path("bird.ctl"), "-P", l.path("bird.pid"))
+	l.eventually("bird answers", func() bool { return strings.Contains(l.birdc("show", "status"), "up and running") })
+	return l
+}
+
+func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
+
+// keep copies files to where "go test -artifacts" collects them.
+func (l *lab) keep(names ...string) {
+	for _, name := range names {
+		if content, err := os.ReadFile(l.path(name)); err == nil {
+			os.WriteFile(filepath.Join(l.t.ArtifactDir(), name), content, 0o644)
+			l.t.Logf("end of %s:\n%s", name, content[max(0, len(content)-3000):])
+		}
+	}
+}
+
+func (l *lab) must(name string, args ...string) {
+	l.t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		l.t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+}
+
+// write replaces a file at once, so that nobody reads half of it.
+func (l *lab) write(name, content string) {
+	l.t.Helper()
+	if err := os.WriteFile(l.path(name)+".new", []byte(content), 0o644); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := os.Rename(l.path(name)+".new", l.path(name)); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// start runs a program in a namespace until the test ends.
+func (l *lab) start(ns, log string, env []string, args ...string) (*exec.Cmd, chan error) {
+	l.t.Helper()
+	out, err := os.Create(l.path(log))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	cmd := exec.Command("ip", append([]string{"netns", "exec", ns}, args...)...) // which becomes the program: same pid
+	cmd.Stdout, cmd.Stderr, cmd.Env = out, out, append(os.Environ(), env...)
+	if err := cmd.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- cmd.Wait()
+		out.Close()
+		close(ended)
+	}()
+	l.t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGCONT)
+		cmd.Process.Kill() // its children see the end of their stdin
+		<-ended
+	})
+	return cmd, ended
+}
+
+// run starts ExaBGP with the test binary as its process.
+func (l *lab) run(changes string, env ...string) {
+	l.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.write("exabgp.conf", exabgpConf(self, changes))
+	env = append(env, childDir+"="+l.dir, "exabgp_daemon_user=root", "exabgp_daemon_drop=false", "exabgp_api_cli=false")
+	l.exabgp, l.ended = l.start(l.ns[0], "exabgp.log", env, "exabgp", l.path("exabgp.conf"))
+}
+
+func (l *lab) birdc(args ...string) string {
+	out, err := exec.Command("birdc", append([]string{"-s", l.path("bird.ctl")}, args...)...).CombinedOutput()
+	if err != nil {
+		return err.Error()
+	}
+	return string(out)
+}
+
+// routes is BIRD's table: the MED of each prefix.
+func (l *lab) routes() map[string]string {
+	routes := map[string]string{}
+	var prefix string
+	for line := range strings.Lines(l.birdc("show", "route", "all", "protocol", "exa")) {
+		fields := strings.Fields(line)
+		switch {
+		case len(fields) > 1 && strings.Contains(fields[0], "/") && line[0] != '\t':
+			prefix = fields[0]
+			routes[prefix] = ""
+		case len(fields) == 2 && fields[0] == "BGP.med:":
+			routes[prefix] = fields[1]
+		}
+	}
+	return routes
+}
+
+// want says what the process shall want.
+func (l *lab) want(routes ...Route) {
+	l.t.Helper()
+	text, err := json.Marshal(routes)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.write("table", string(text))
+}
+
+func announce(prefix string, med uint32) Route {
+	return Route{Prefix: netip.MustParsePrefix(prefix), MED: med}
+}
+
+func withdraw(prefix string) Route {
+	return Route{Prefix: netip.MustParsePrefix(prefix), Withdraw: true}
+}
+
+// events returns the lines that the processes wrote, without the first skip.
+func (l *lab) events(skip int) []string {
+	file, err := os.Open(l.path("events"))
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	var lines []string
+	for in := bufio.NewScanner(file); in.Scan(); {
+		lines = append(lines, in.Text())
+	}
+	return lines[min(skip, len(lines)):]
+}
+
+// event waits for a line that begins so, after the first skip, and returns how many there are up to it.
+func (l *lab) event(skip int, prefix string) int {
+	l.t.Helper()
+	found := 0
+	l.eventually("event "+prefix, func() bool {
+		i := slices.IndexFunc(l.events(skip), func(line string) bool { return strings.HasPrefix(line, prefix) })
+		found = skip + i + 1
+		return i >= 0
+	})
+	return found
+}
+
+// peerHas waits until BIRD has these routes and no other.
+func (l *lab) peerHas(want map[string]string) {
+	l.t.Helper()
+	l.eventually(fmt.Sprintf("bird has %v", want), func() bool { return maps.Equal(l.routes(), want) })
+}
+
+// eventually polls until ok, for 30 s.
+func (l *lab) eventually(what string, ok func() bool) {
+	l.t.Helper()
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			l.t.Fatalf("never: %s\nroutes %v\nevents %q", what, l.routes(), l.events(0))
+		}
+	}
+}
+
+// throughout polls for d and fails when not ok.
+func (l *lab) throughout(d time.Duration, what string, ok func() bool) {
+	l.t.Helper()
+	over := time.NewTimer(d)
+	defer over.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if !ok() {
+				l.t.Fatalf("not any more: %s\nroutes %v\nevents %q", what, l.routes(), l.events(0))
+			}
+		case <-over.C:
+			return
+		}
+	}
+}
+
+// pid is that of the newest process.
+func (l *lab) pid() int {
+	l.t.Helper()
+	pid := 0
+	for _, line := range l.events(0) {
+		fmt.Sscanf(line, "start %d", &pid)
+	}
+	if pid == 0 {
+		l.t.Fatal("no process")
+	}
+	return pid
+}
+
+const (
+	vip1 = "203.0.113.1/32"
+	vip2 = "203.0.113.2/32"
+	vip6 = "2001:db8:f::1/128"
+)
+
+func TestRealExaBGP(t *testing.T) {
+	l := newLab(t)
+	v6 := Route{Prefix: netip.MustParsePrefix(vip6), MED: 100, NextHop: netip.MustParseAddr("2001:db8::1")}
+	l.want(announce(vip1, 100), withdraw(vip2), v6)
+	l.run("neighbor-changes;")
+	at := l.event(0, "neighbor 192.0.2.2 local=192.0.2.1 state=3")
+	l.peerHas(map[string]string{vip1: "100", vip6: "100"})
+
+	l.want(announce(vip1, 200), announce(vip2, 100), v6)
+	l.peerHas(map[string]string{vip1: "200", vip2: "100", vip6: "100"})
+	for _, line := range l.events(0) {
+		if strings.HasPrefix(line, "accepted") && strings.HasSuffix(line, "took=0s") {
+			t.Errorf("without a reply: %s", line)
+		}
+	}
+
+	// Another process after a kill: the routes stay, the session is found by asking, the whole table is written again.
+	if err := syscall.Kill(l.pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{vip1: "200", vip2: "100", vip6: "100"}
+	at = l.event(at, "start")
+	at = l.event(at, "listed [192.0.2.2]")
+	l.event(at, `accepted "announce route 203.0.113.2/32`)
+	l.throughout(500*time.Millisecond, "routes stay", func() bool { return maps.Equal(l.routes(), all) })
+
+	// A session that goes and comes back is reported, and the routes are there again.
+	l.birdc("disable", "exa")
+	at = l.event(at, "neighbor 192.0.2.2 local=192.0.2.1 state=1")
+	l.want(announce(vip1, 100), withdraw(vip2), v6)
+	l.birdc("enable", "exa")
+	at = l.event(at, "neighbor 192.0.2.2 local=192.0.2.1 state=3")
+	l.peerHas(map[string]string{vip1: "100", vip6: "100"})
+
+	if err := l.exabgp.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	l.event(at, "shuttingdown")
+	// 4.2 sends SIGTERM 0.1 s after that, which ends this process: it does not handle it.
+	<-l.ended
+	l.peerHas(map[string]string{})
+}
+
+func TestRealExaBGPKilled(t *testing.T) {
+	l := newLab(t)
+	l.run("neighbor-changes;")
+	at := l.event(0, "neighbor 192.0.2.2 local=192.0.2.1 state=3")
+	if err := l.exabgp.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	l.event(at, "gone")
+	l.event(at, "end "+ErrGone.Error())
+}
+
+func TestRealExaBGPWithoutAcks(t *testing.T) {
+	l := newLab(t)
+	l.want(announce(vip1, 100), announce(vip2, 100))
+	l.run("neighbor-changes;", "exabgp_api_ack=false")
+	at := l.event(0, "neighbor 192.0.2.2 local=192.0.2.1 state=3")
+	l.peerHas(map[string]string{vip1: "100", vip2: "100"})
+	l.want(announce(vip1, 200), withdraw(vip2))
+	l.peerHas(map[string]string{vip1: "200"})
+
+	if err := syscall.Kill(l.pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	at = l.event(at, "start")
+	l.event(at, "listed [192.0.2.2]")
+	l.event(at, `accepted "withdraw route 203.0.113.2/32" epoch=1 took=0s`)
+	l.throughout(500*time.Millisecond, "the route stays", func() bool { return maps.Equal(l.routes(), map[string]string{vip1: "200"}) })
+}
+
+func TestRealExaBGPWithoutEvents(t *testing.T) {
+	l := newLab(t)
+	l.birdc("disable", "exa")
+	l.want(announce(vip1, 100))
+	l.run("")
+	at := l.event(0, "listed []")
+	l.birdc("enable", "exa")
+	at = l.event(at, "listed [192.0.2.2]")
+	at = l.event(at, "events-missing 192.0.2.2")
+	l.birdc("disable", "exa")
+	l.event(at, "listed []")
+}
+
+func TestRealExaBGPPredecessor(t *testing.T) {
+	l := newLab(t)
+	// Commands in the thousands, whose replies come to the next process, and half of one: glued to what comes next.
+	var burst strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&burst, "announce route 198.18.%d.%d/32 next-hop self med %d\n", i/250, i%250, i)
+	}
+	l.write("burst", burst.String()+"announce route "+vip2+" next-hop se")
+	l.want(announce(vip1, 100), withdraw(vip2))
+	l.run("neighbor-changes;")
+	at := l.event(0, "listed")
+	l.event(at, `accepted "announce route 203.0.113.1/32`)
+	l.event(at, `accepted "withdraw route 203.0.113.2/32`)
+	l.eventually("bird has the route", func() bool { return l.routes()[vip1] == "100" })
+	for _, line := range l.events(0) {
+		if strings.HasPrefix(line, "refused") || strings.HasSuffix(line, "took=0s") {
+			t.Errorf("replies were taken for those of others: %s", line)
+		}
+	}
+}
+
+func TestRealExaBGPFrozen(t *testing.T) {
+	l := newLab(t)
+	l.want(announce(vip1, 100), announce(vip2, 100))
+	l.run("neighbor-changes;")
+	l.peerHas(map[string]string{vip1: "100", vip2: "100"})
+	at := len(l.events(0))
+	if err := l.exabgp.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	l.want(announce(vip1, 200), announce(vip2, 200))
+	at = l.event(at, "refused")
+	l.want(withdraw(vip1), announce(vip2, 150))
+	l.throughout(time.Second, "nothing is accepted", func() bool { return len(l.events(at)) == 0 })
+	if err := l.exabgp.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	l.event(at, `accepted "withdraw route 203.0.113.1/32`)
+	l.peerHas(map[string]string{vip2: "150"})
+	if slices.ContainsFunc(l.events(at), func(line string) bool {
+		return strings.Contains(line, `"announce route 203.0.113.2/32 next-hop self med 200"`)
+	}) {
+		t.Errorf("a table that was replaced was written: %q", l.events(at))
+	}
+}
+
+// TestChildWithoutExaBGP keeps the child honest: it ends when its standard input does.
+func TestChildWithoutExaBGP(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), childDir+"="+t.TempDir())
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stdin.Close()
+	out, err := io.ReadAll(stdout)
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.TrimSpace(string(out)); got != "" && got != querySummary {
+		t.Errorf("standard output: %q", out)
+	}
+}

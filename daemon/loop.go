@@ -99,7 +99,9 @@ func (l *Loop) Run(ctx context.Context) Exit {
 // step passes on what changed: routes before claims, see doc.go.
 func (l *Loop) step(ev Event) {
 	l.logEvent(ev)
+	before := slices.Clone(l.core.neighbors)
 	d := l.core.Step(time.Now(), ev)
+	l.logNeighbors(before)
 	if d.Table.Epoch != l.last.Table.Epoch || !slices.Equal(d.Table.Routes, l.last.Table.Routes) {
 		l.speaker.Set(d.Table)
 	}
@@ -137,6 +139,26 @@ func (l *Loop) logVerdicts(d Decision) {
 			log.Warn("verdict changed")
 		default:
 			log.Info("verdict changed")
+		}
+	}
+}
+
+// logNeighbors writes one line for every neighbor whose session came up or went down. ExaBGP's tries to connect in
+// between are not transitions.
+func (l *Loop) logNeighbors(before []neighbor) {
+	for _, n := range l.core.neighbors {
+		from := exabgp.NeighborUnknown
+		if i := slices.IndexFunc(before, func(b neighbor) bool { return b.id.Peer == n.id.Peer }); i >= 0 {
+			from = before[i].state
+		}
+		if (from == exabgp.NeighborUp) == (n.state == exabgp.NeighborUp) {
+			continue
+		}
+		log := l.log.WithFields(logrus.Fields{"event": "neighbor", "neighbor": n.id.Peer.String(), "from": from.String(), "to": n.state.String(), "established": l.core.established()})
+		if n.state == exabgp.NeighborUp {
+			log.Info("neighbor changed")
+		} else {
+			log.WithField("reason", n.reason).Warn("neighbor changed")
 		}
 	}
 }

@@ -188,6 +188,31 @@ func TestLoopLogsSlowEventsMaintenanceAndStop(t *testing.T) {
 	})
 }
 
+func TestLoopLogsNeighborsThatComeAndGo(t *testing.T) {
+	l, _, log := newTestLoop(t)
+	id := exabgp.Neighbor{Local: netip.MustParseAddr("172.16.1.1"), Peer: netip.MustParseAddr("172.16.1.6")}
+	for _, ev := range []exabgp.Event{
+		exabgp.NeighborChanged{Neighbor: id, State: exabgp.NeighborConnected},
+		exabgp.NeighborChanged{Neighbor: id, State: exabgp.NeighborDown, Reason: "refused"},
+		exabgp.NeighborChanged{Neighbor: id, State: exabgp.NeighborUp},
+		exabgp.NeighborsListed{Established: []netip.Addr{id.Peer}},
+		exabgp.NeighborChanged{Neighbor: id, State: exabgp.NeighborDown, Reason: "hold timer"},
+	} {
+		l.step(FromExaBGP{ev})
+	}
+	for _, want := range []string{
+		`level=info msg="neighbor changed" established=1 event=neighbor from=down neighbor=172.16.1.6 to=up`,
+		`level=warning msg="neighbor changed" established=0 event=neighbor from=up neighbor=172.16.1.6 reason="hold timer" to=down`,
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("want %q in the log:\n%s", want, log)
+		}
+	}
+	if n := strings.Count(log.String(), "neighbor changed"); n != 2 {
+		t.Errorf("%d lines for two transitions:\n%s", n, log)
+	}
+}
+
 func TestPostGivesUpWithTheContext(t *testing.T) {
 	l, _, _ := newTestLoop(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -286,11 +286,14 @@ func inNamespace(path string, f func() error) (err error) {
 func netnsPath(name string) string { return filepath.Join("/run/netns", name) }
 
 // keeperScript runs in new mount and UTS namespaces, says "ready" and then keeps them for as long as it lives. Namespaces
-// that "ip netns" mounted are let go first, else this host would keep the others' alive.
+// that "ip netns" mounted are let go first, else this host would keep the others' alive. Without /dev/log the hosts' daemons
+// log to stderr, which is their log file, and not into the syslog of the machine; under systemd it is a link into /run and
+// leads nowhere already.
 const keeperScript = `set -e
 hostname "$1"
 if mountpoint -q /run/netns; then umount --recursive --lazy /run/netns; fi
 mount -t tmpfs -o mode=0755 tmpfs /run
+if [ -S /dev/log ]; then mount --bind /dev/null /dev/log; fi
 for dir in /etc /usr/local; do
 	layer=/run/.overlay$dir
 	mkdir -p "$layer/upper" "$layer/work"

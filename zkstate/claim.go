@@ -15,7 +15,7 @@ import (
 type claim struct {
 	vip, path string
 	seen      Claim // as of the service's view
-	made      int64 // czxid of our newest one in this life
+	made      int64 // czxid of our newest one in this life, or a lower bound of it that is above all before; 0: none
 	busy      bool  // an attempt is under way
 	need      uint64
 	retry     retry
@@ -99,6 +99,7 @@ func (m *Machine) readClaim(c *claim, then func(seen Claim, owner int64, err err
 	m.call(Call{Op: OpGet, Path: c.path}, func(_ *pending, res Result) {
 		switch {
 		case res.Err == nil:
+			m.allow(c.path, "READ")
 			then(m.judge(c, res.Data, res.Stat), res.Stat.Owner, nil)
 		case errors.Is(res.Err, zk.ErrNoNode):
 			then(Claim{}, 0, nil)
@@ -238,6 +239,8 @@ func (m *Machine) createClaim(s *service, c *claim) {
 	m.call(Call{Op: OpCreate, Path: c.path, Data: m.claimData(), Ephemeral: true}, func(_ *pending, res Result) {
 		if errors.Is(res.Err, zk.ErrNodeExists) {
 			res.Err = nil // possibly by an attempt of ours whose outcome is unknown: the reading tells
+		} else if res.Err == nil {
+			c.born(s)
 		}
 		m.attempted(s, c, "create", res.Err)
 	})
@@ -252,6 +255,9 @@ func (m *Machine) takeOver(s *service, c *claim) {
 			return
 		}
 		m.call(Call{Op: OpReplace, Path: c.path, Data: m.claimData(), Ephemeral: true}, func(_ *pending, res Result) {
+			if res.Err == nil {
+				c.born(s)
+			}
 			m.attempted(s, c, "replace", res.Err)
 		})
 	})
@@ -269,6 +275,10 @@ func (m *Machine) release(s *service, c *claim) {
 		})
 	})
 }
+
+// born notes that a claim was made. Its czxid is read later, when a twin may have taken its place; but it is above that of
+// the newest change read in the directory, and a twin's is above it.
+func (c *claim) born(s *service) { c.made = max(c.made, s.claims.watch.mark.pzxid) }
 
 // attempted ends an attempt: whatever came of it is read.
 func (m *Machine) attempted(s *service, c *claim, op string, err error) {

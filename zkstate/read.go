@@ -178,7 +178,6 @@ func (m *Machine) finish(r *read, ev Event, loud bool) {
 	known := r.result
 	r.busy, r.refused, r.retry = false, false, retry{}
 	r.result = ev
-	m.allow(r.path, "READ")
 	if m.synced && (loud || !sameReading(known, ev)) {
 		m.emit(ev)
 	}
@@ -190,7 +189,6 @@ func (m *Machine) fail(r *read, err error) {
 	r.soil(true)
 	if errors.Is(err, zk.ErrNoAuth) {
 		r.refused = true
-		m.deny(r.path, "READ")
 		r.retry.pause(m.now, m.cfg.Resync)
 		return
 	}
@@ -224,8 +222,12 @@ func (m *Machine) readDir(r *read, patient bool, then func(names []string, began
 				r.again()
 			})
 		case res.Err != nil:
+			if errors.Is(res.Err, zk.ErrNoAuth) {
+				m.deny(r.path, "READ")
+			}
 			m.fail(r, res.Err)
 		default:
+			m.allow(r.path, "READ")
 			if r.watch.got(asked, markOf(res.Stat)) {
 				r.soil(true)
 			}
@@ -242,6 +244,7 @@ func (m *Machine) makeDir(dir string, done func(error)) {
 		switch {
 		case res.Err == nil:
 			m.log.WithField("path", dir).Info("ZooKeeper directory is created")
+			m.allow(parent, "CREATE")
 			done(nil)
 		case errors.Is(res.Err, zk.ErrNodeExists):
 			done(nil)
@@ -291,6 +294,9 @@ func (m *Machine) readMaintenance(s *service, r *read, loud bool) {
 			case len(res.Data) <= maxMaintenance:
 				ev.Data = res.Data
 			}
+			if res.Err == nil {
+				m.allow(r.path, "READ")
+			}
 			m.finish(r, ev, loud)
 		})
 	})
@@ -330,9 +336,16 @@ func (m *Machine) readPeers(s *service, r *read, loud bool) {
 	})
 }
 
-// peerNames returns the other nodes among names, sorted and bounded, and forgets those that have gone.
+// peerNames returns the other nodes among names, sorted and bounded, and forgets those that have gone. Where our own
+// record is not among them it is looked for.
 func (m *Machine) peerNames(s *service, names []string) []string {
 	own := path.Base(s.StatusPath)
+	if !slices.Contains(names, own) {
+		s.record.check = true
+		if s.record.twin {
+			s.record.retry = retry{} // it has gone
+		}
+	}
 	names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == own })
 	slices.Sort(names)
 	if over := len(names) > maxPeers; over {

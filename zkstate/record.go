@@ -17,7 +17,7 @@ type record struct {
 	path  string
 	want  []byte // what it should say; nil means leave it
 	have  []byte // what was written in this session; nil means unknown
-	made  int64  // czxid of our newest one in this life
+	made  int64  // as a claim's
 	check bool   // look whether it is still there
 	busy  bool
 	retry retry
@@ -44,22 +44,23 @@ func (m *Machine) pumpRecord(s *service) {
 		case res.Err != nil:
 			m.wrote(r, nil, "exists", res.Err)
 		case !res.Found:
-			m.writeRecord(r, Call{Op: OpCreate, Path: r.path, Data: data, Ephemeral: true})
+			m.writeRecord(s, Call{Op: OpCreate, Path: r.path, Data: data, Ephemeral: true})
 		case res.Stat.Owner == m.id && bytes.Equal(data, r.have):
 			r.made = max(r.made, res.Stat.Czxid)
 			m.wrote(r, data, "exists", nil)
 		case res.Stat.Owner == m.id:
 			r.made = max(r.made, res.Stat.Czxid)
-			m.writeRecord(r, Call{Op: OpSet, Path: r.path, Data: data, Version: res.Stat.Version})
+			m.writeRecord(s, Call{Op: OpSet, Path: r.path, Data: data, Version: res.Stat.Version})
 		default:
-			m.replaceRecord(r, data)
+			m.replaceRecord(s, data)
 		}
 	})
 }
 
 // replaceRecord takes the record's place from whoever has it, except from a living process of the same name that took it
 // from us: the two would do so for ever.
-func (m *Machine) replaceRecord(r *record, data []byte) {
+func (m *Machine) replaceRecord(s *service, data []byte) {
+	r := &s.record
 	m.call(Call{Op: OpGet, Path: r.path}, func(_ *pending, res Result) {
 		if errors.Is(res.Err, zk.ErrNoNode) {
 			m.wrote(r, nil, "get", nil)
@@ -80,14 +81,18 @@ func (m *Machine) replaceRecord(r *record, data []byte) {
 			r.retry.pause(m.now, m.cfg.Resync)
 			return
 		}
-		m.writeRecord(r, Call{Op: OpReplace, Path: r.path, Data: data, Ephemeral: true})
+		m.writeRecord(s, Call{Op: OpReplace, Path: r.path, Data: data, Ephemeral: true})
 	})
 }
 
-func (m *Machine) writeRecord(r *record, c Call) {
+func (m *Machine) writeRecord(s *service, c Call) {
+	r := &s.record
 	m.call(c, func(_ *pending, res Result) {
+		if res.Err == nil && c.Op != OpSet {
+			r.made = max(r.made, s.peers.watch.mark.pzxid) // it is newer than that, and a twin's newer still
+		}
 		if c.Op == OpCreate && errors.Is(res.Err, zk.ErrNoNode) {
-			m.makeDir(path.Dir(r.path), func(err error) { m.wrote(r, nil, "create", err) })
+			m.makeDir(path.Dir(r.path), func(err error) { m.wrote(r, nil, "make directory", err) })
 			return
 		}
 		switch {
@@ -111,7 +116,9 @@ func (m *Machine) wrote(r *record, have []byte, op string, err error) {
 		m.allow(path.Dir(r.path), rightFor(op))
 	case errors.Is(err, zk.ErrNoAuth):
 		r.have = nil
-		m.deny(path.Dir(r.path), rightFor(op))
+		if op != "make directory" { // that has told already
+			m.deny(path.Dir(r.path), rightFor(op))
+		}
 		r.retry.pause(m.now, m.cfg.Resync)
 	default:
 		r.have = nil

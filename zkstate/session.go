@@ -265,7 +265,7 @@ func do(c client, call Call) Result {
 			&zk.DeleteRequest{Path: call.Path, Version: -1},
 			&zk.CreateRequest{Path: call.Path, Data: call.Data, Acl: zk.WorldACL(zk.PermAll), Flags: zk.FlagEphemeral})
 	default:
-		panic("bug: " + call.Op.String())
+		panic(fmt.Sprintf("bug: op %d", call.Op))
 	}
 	if res.Err != nil {
 		return Result{Tag: call.Tag, Err: res.Err}

@@ -59,7 +59,7 @@ type Server struct {
 	dir  string
 	port int
 
-	mu     sync.Mutex
+	mu    sync.Mutex
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when cmd has ended
 }

@@ -30,7 +30,8 @@ func (r *lineReader) next() (line []byte, length int, err error) {
 		}
 		switch err {
 		case nil:
-			return bytes.TrimSuffix(r.buf, []byte("\n")), length - 1, nil
+			line = bytes.TrimSuffix(r.buf, []byte("\n"))
+			return line[:min(len(line), r.limit)], length - 1, nil
 		case bufio.ErrBufferFull:
 		default:
 			return nil, 0, err

@@ -95,6 +95,7 @@ type Writer struct {
 	again      time.Time     // of phase unsynced: when to ask again
 	pause      time.Duration // before asking again after an unanswered query
 	writing    bool          // an Output.Write has not come back
+	understood bool          // a header was seen: this ExaBGP knows the summary
 	unanswered int           // queries for the summary whose header was not seen
 	tried34    bool          // 3.4's query was tried in this handshake ...
 	replied34  bool          // ... and answered, but not as 3.4 does
@@ -334,7 +335,7 @@ func (w *Writer) session(now time.Time, v Verdict) {
 func (w *Writer) header(now time.Time) {
 	ours := w.unanswered == 1 // not of an older query that was given up
 	w.unanswered = max(0, w.unanswered-1)
-	w.quiet = now
+	w.quiet, w.understood = now, true
 	switch w.phase {
 	case unsynced, greeting:
 		if !ours {
@@ -353,6 +354,8 @@ func (w *Writer) header(now time.Time) {
 		w.resync(now, 0)
 	case ready:
 		switch {
+		case w.poll.IsZero() && w.acks == acksOn: // of a query that was given up: a reply follows it
+			w.stray(now)
 		case w.poll.IsZero():
 		case w.list.open: // the second of the two that are asked for at once where there is no other end
 			w.poll = time.Time{}
@@ -416,9 +419,14 @@ func (w *Writer) paired(now time.Time, v Verdict) {
 		w.poll = time.Time{}
 		w.endList(now, v.Kind == Done)
 	default:
-		w.note(logrus.WarnLevel, "reply from exabgp without a command", logrus.Fields{"event": "stray-reply"})
-		w.resync(now, strayPause)
+		w.stray(now)
 	}
+}
+
+// stray starts again because of a line that belongs to nothing that was asked.
+func (w *Writer) stray(now time.Time) {
+	w.note(logrus.WarnLevel, "reply from exabgp without a command", logrus.Fields{"event": "stray-reply"})
+	w.resync(now, strayPause)
 }
 
 // reason says why a command was refused, in ExaBGP's words: main gives some, the others only say "error".
@@ -499,6 +507,10 @@ func (w *Writer) enter(p phase, now time.Time) {
 
 // resync stops writing routes until it is known again which reply belongs to what. The query is sent after pause.
 func (w *Writer) resync(now time.Time, pause time.Duration) {
+	if f := w.flight; f != nil && !f.blind { // its reply will not be known from others: written again after this
+		f.taken, f.last = "", now
+		w.flight = nil
+	}
 	w.enter(unsynced, now)
 	w.again = now.Add(pause)
 	w.poll = time.Time{}
@@ -587,7 +599,7 @@ func (w *Writer) expire(now time.Time) {
 	}
 	switch w.phase {
 	case greeting:
-		if w.tried34 {
+		if w.tried34 || w.understood {
 			w.giveUp(now)
 			return
 		}

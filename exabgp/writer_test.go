@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -190,6 +194,32 @@ func TestWriterPanics(t *testing.T) {
 				}
 			}()
 			NewWriter(Options{}).Step(epochStart, in)
+		})
+	}
+}
+
+// TestWriterIsPure looks for what would make the same inputs give other outputs.
+func TestWriterIsPure(t *testing.T) {
+	for _, file := range []string{"writer.go", "decode.go", "encode.go"} {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.GoStmt, *ast.ChanType, *ast.SelectStmt:
+				t.Errorf("%s: %T", file, n)
+			case *ast.SelectorExpr:
+				pkg, ok := n.X.(*ast.Ident)
+				if ok && pkg.Name == "time" && slices.Contains([]string{"Now", "Since", "Until", "After", "NewTimer", "Sleep"}, n.Sel.Name) {
+					t.Errorf("%s: reads a clock: time.%s", file, n.Sel.Name)
+				}
+			case *ast.ImportSpec:
+				if slices.Contains([]string{`"os"`, `"io"`, `"sync"`, `"math/rand/v2"`}, n.Path.Value) {
+					t.Errorf("%s imports %s", file, n.Path.Value)
+				}
+			}
+			return true
 		})
 	}
 }

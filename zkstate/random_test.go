@@ -39,11 +39,13 @@ type simNode struct {
 	session int64 // 0 while there is no connection
 	last    int64
 	wake    time.Time
+	upSince time.Time // when the machine learnt of its session
 	queue   []delivery
 	want    Wish
 	claims  map[string]Claim
 	state   State
 	maint   bool
+	peers   map[string]Status
 }
 
 // delivery is an input on its way, or a call on its way to the server.
@@ -77,7 +79,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return w
 }
 
-// deliver queues an input; inputs of one node keep their order.
+// deliver queues an input.
 func (n *simNode) deliver(at time.Time, in Input) {
 	n.queue = append(n.queue, delivery{at: at, in: in})
 }
@@ -85,6 +87,9 @@ func (n *simNode) deliver(at time.Time, in Input) {
 func (w *world) delay() time.Duration { return time.Duration(w.rnd.IntN(20)) * time.Millisecond }
 
 func (w *world) step(n *simNode, in Input) {
+	if _, ok := in.(SessionUp); ok {
+		n.upSince = w.now
+	}
 	out := n.m.Step(w.now, in)
 	if out.Open != 0 {
 		n.conn, n.session, n.queue = out.Open, 0, nil
@@ -104,9 +109,14 @@ func (w *world) check(n *simNode, ev Event) {
 	switch ev := ev.(type) {
 	case SessionChanged:
 		n.state = ev.State
+	case PeersRead:
+		n.peers = ev.Peers
 	case MaintenanceRead:
 		n.maint = ev.Present
 	case ClaimsRead:
+		if n.state != Connected || ev.Began.Before(n.upSince) || ev.Session != n.m.id {
+			w.t.Fatalf("%s, %v since %v, emits a reading of %v in %#x", n.name, n.state, n.upSince, ev.Began, ev.Session)
+		}
 		n.claims = ev.Claims
 		for vip, c := range ev.Claims {
 			p := "/x/service/web/" + vip
@@ -178,7 +188,8 @@ func (w *world) serve(n *simNode) {
 				n.queue = append(n.queue, delivery{at: w.now.Add(time.Duration(w.rnd.IntN(8)) * time.Second), in: res})
 				continue
 			}
-			n.deliver(w.now, res)
+			// A result passes through a goroutine of its own, and a watch that fires may overtake it.
+			n.deliver(w.now.Add(time.Duration(w.rnd.IntN(4))*time.Millisecond), res)
 		}
 	}
 }
@@ -291,23 +302,48 @@ func randomRun(t *testing.T, seed uint64) {
 		n.want = []Wish{Hold, Release}[i]
 		w.set(n)
 	}
-	w.run(50 * time.Second)
+	w.run(20 * time.Second)
+	w.settled()
+	for _, n := range w.nodes { // from here on the watches must tell, well before the slow reading
+		w.toggle("/x/maintenance/web/"+n.name, "")
+	}
+	w.tree.put("/x/status/web/n9", 0x99, `{"node":"n9"}`)
+	w.run(300 * time.Millisecond)
+	w.settled()
+	w.tree.set("/x/status/web/n9", `{"node":"n9","health":"unhealthy"}`)
+	w.tree.remove("/x/service/web/192.0.2.1")
+	w.run(500 * time.Millisecond)
+	w.settled()
 	for _, n := range w.nodes {
-		vip := n.m.cfg.Services[0].Authoritative[0]
-		holder := n.claims[vip].Holder
-		if n.state != Connected || n.want == Hold && holder != Own || n.want == Release && holder != Absent {
-			t.Errorf("%s is %v, wants to %v, and sees its claim as %v", n.name, n.state, n.want, holder)
-		}
-		if there := w.tree.nodes["/x/maintenance/web/"+n.name] != nil; there != n.maint {
-			t.Errorf("%s: maintenance is %v, and it says %v", n.name, there, n.maint)
-		}
-		if rec := w.tree.nodes["/x/status/web/"+n.name]; rec == nil || string(rec.data) != string(n.m.services[0].record.want) {
-			t.Errorf("%s: its status record is %v", n.name, rec)
+		if got := n.peers["n9"].Health; got != "unhealthy" {
+			t.Errorf("%s reads that n9 is %q", n.name, got)
 		}
 	}
 	for _, fault := range w.tree.faults {
 		if !unstrict.MatchString(fault) {
 			t.Error(fault)
+		}
+	}
+}
+
+// settled checks that everything is as it should be.
+func (w *world) settled() {
+	for _, n := range w.nodes {
+		vip := n.m.cfg.Services[0].Authoritative[0]
+		holder := n.claims[vip].Holder
+		if n.state != Connected || n.want == Hold && holder != Own || n.want == Release && holder != Absent {
+			w.t.Errorf("%s is %v, wants to %v, and sees its claim as %v", n.name, n.state, n.want, holder)
+		}
+		for vip, c := range n.claims {
+			if there := w.tree.nodes["/x/service/web/"+vip] != nil; there != (c.Holder != Absent) {
+				w.t.Errorf("%s sees %s as %v", n.name, vip, c.Holder)
+			}
+		}
+		if there := w.tree.nodes["/x/maintenance/web/"+n.name] != nil; there != n.maint {
+			w.t.Errorf("%s: maintenance is %v, and it says %v", n.name, there, n.maint)
+		}
+		if rec := w.tree.nodes["/x/status/web/"+n.name]; rec == nil || string(rec.data) != string(n.m.services[0].record.want) {
+			w.t.Errorf("%s: its status record is %v", n.name, rec)
 		}
 	}
 }

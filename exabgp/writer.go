@@ -18,6 +18,7 @@ const (
 	ackGrace     = 500 * time.Millisecond // from the summary's last line to asking whether its "done" will ever come
 	doubtWait    = time.Second            // for the answer to that
 	strayPause   = 200 * time.Millisecond // from a reply that belongs to nothing to going on; its companions come sooner
+	strayLog     = time.Minute            // between two lines in the log about such replies
 	resyncMin    = time.Second            // pause between two queries that an ExaBGP with replies leaves unanswered ...
 	resyncMax    = time.Minute            // ... at most: the pipe takes thousands of them
 
@@ -102,6 +103,7 @@ type Writer struct {
 	settled    bool          // a handshake was concluded before ...
 	said       acks          // ... and this was found and logged
 	flight     *flight       // the route command that was written and not yet answered
+	strayed    time.Time     // when a stray reply was last logged
 	excuse     string        // why the next Refused comes
 
 	// The sessions.
@@ -425,7 +427,11 @@ func (w *Writer) paired(now time.Time, v Verdict) {
 
 // stray starts again because of a line that belongs to nothing that was asked.
 func (w *Writer) stray(now time.Time) {
-	w.note(logrus.WarnLevel, "reply from exabgp without a command", logrus.Fields{"event": "stray-reply"})
+	level := logrus.DebugLevel
+	if w.strayed.IsZero() || now.Sub(w.strayed) >= strayLog {
+		level, w.strayed = logrus.WarnLevel, now
+	}
+	w.note(level, "reply from exabgp without a command", logrus.Fields{"event": "stray-reply"})
 	w.resync(now, strayPause)
 }
 

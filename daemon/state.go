@@ -35,6 +35,7 @@ type Identity struct {
 // the duties of its caller.
 type Core struct {
 	id       Identity
+	track    bool      // neighbor_tracking = "auto"
 	tracking bool      // false: nothing is known of neighbors, and everything is written as if one were up
 	started  time.Time // of the first Step
 	last     time.Time // of the Step before
@@ -98,7 +99,7 @@ type vip struct {
 
 // NewCore makes a Core that knows nothing yet. The first Step's time is its start.
 func NewCore(cfg *Config, id Identity) *Core {
-	c := &Core{id: id, tracking: cfg.ExaBGP.TrackNeighbors}
+	c := &Core{id: id, track: cfg.ExaBGP.TrackNeighbors, tracking: cfg.ExaBGP.TrackNeighbors}
 	for i := range cfg.Services {
 		conf := &cfg.Services[i]
 		s := &service{conf: conf, health: health.Changed{Service: conf.Name}}
@@ -175,7 +176,7 @@ func (c *Core) applyExaBGP(ev exabgp.Event) {
 	case exabgp.NeighborsListed:
 		c.setNeighbors(ev.Established)
 	case exabgp.TrackingUnavailable:
-		c.tracking = false
+		c.tracking = false // until ExaBGP tells something after all
 	case exabgp.EventsMissing: // the neighbors are polled from now on; the log has the remedy
 	case exabgp.RouteAccepted:
 		if v := c.vip(ev.Route.Prefix); v != nil {
@@ -255,7 +256,7 @@ func (c *Core) setNeighbor(ev exabgp.NeighborChanged) {
 	n := c.neighbor(ev.Neighbor)
 	before := c.established()
 	n.state, n.reason = ev.State, ev.Reason
-	c.listed = true
+	c.listed, c.tracking = true, c.track
 	if ev.State == exabgp.NeighborUp {
 		c.epoch++
 	}
@@ -265,7 +266,7 @@ func (c *Core) setNeighbor(ev exabgp.NeighborChanged) {
 // setNeighbors takes a complete list of the peers that are established; all others are not.
 func (c *Core) setNeighbors(peers []netip.Addr) {
 	before := c.established()
-	c.listed = true
+	c.listed, c.tracking = true, c.track
 	cameUp := false
 	for _, p := range peers {
 		if !slices.ContainsFunc(c.neighbors, func(n neighbor) bool { return n.id.Peer == p }) {

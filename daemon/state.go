@@ -254,18 +254,16 @@ func (c *Core) vip(p netip.Prefix) *vip {
 // setNeighbor takes one "state" line. Every "up" is a new session, whose peer has nothing from us yet.
 func (c *Core) setNeighbor(ev exabgp.NeighborChanged) {
 	n := c.neighbor(ev.Neighbor)
-	before := c.established()
 	n.state, n.reason = ev.State, ev.Reason
 	c.listed, c.tracking = true, c.track
 	if ev.State == exabgp.NeighborUp {
 		c.epoch++
 	}
-	c.afterNeighbors(before)
+	c.afterNeighbors()
 }
 
 // setNeighbors takes a complete list of the peers that are established; all others are not.
 func (c *Core) setNeighbors(peers []netip.Addr) {
-	before := c.established()
 	c.listed, c.tracking = true, c.track
 	cameUp := false
 	for _, p := range peers {
@@ -287,15 +285,15 @@ func (c *Core) setNeighbors(peers []netip.Addr) {
 	if cameUp {
 		c.epoch++
 	}
-	c.afterNeighbors(before)
+	c.afterNeighbors()
 }
 
-// afterNeighbors voids the acknowledgements of a node that just lost its audience: it may claim its VIPs again only once
-// their routes were acknowledged for the session that comes next.
-func (c *Core) afterNeighbors(before int) {
-	after := c.established()
+// afterNeighbors voids the acknowledgements of a node without its audience: it may claim its VIPs only once their routes
+// were acknowledged for the session that comes next.
+func (c *Core) afterNeighbors() {
+	n := c.established()
 	for _, s := range c.services {
-		if before >= s.conf.MinNeighbors && after < s.conf.MinNeighbors {
+		if n < s.conf.MinNeighbors {
 			for _, v := range s.vips {
 				v.needEpoch = c.epoch + 1
 			}

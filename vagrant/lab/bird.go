@@ -45,7 +45,7 @@ func (t Table) For(vip netip.Addr) []Route {
 
 // Routes reads a router's table.
 func (l *Lab) Routes(router string) (Table, error) {
-	out, err := l.birdc(router, "show route all table master4")
+	out, err := l.Birdc(router, "show route all table master4")
 	if err != nil {
 		return nil, err
 	}
@@ -56,14 +56,12 @@ func (l *Lab) Routes(router string) (Table, error) {
 	return t, nil
 }
 
-// ShowRoutes returns a router's table as birdc prints it.
-func (l *Lab) ShowRoutes(router string) (string, error) {
-	return l.birdc(router, "show route table master4")
-}
+// ShowVIPs is the command that shows the VIPs' part of a router's table.
+const ShowVIPs = "show route where net ~ [ 10.20.255.0/24+ ]"
 
 // Established says whether a router's BGP session with a neighbor is established.
 func (l *Lab) Established(router, neighbor string) (bool, error) {
-	out, err := l.birdc(router, "show protocols "+neighbor)
+	out, err := l.Birdc(router, "show protocols "+neighbor)
 	if err != nil {
 		return false, err
 	}
@@ -80,9 +78,9 @@ func parseEstablished(out, neighbor string) (bool, error) {
 	return false, fmt.Errorf("no protocol %q in %q", neighbor, out)
 }
 
-// birdc gives one command to a router's BIRD and returns what birdc would print. A Unix socket is reached by its path, from
+// Birdc gives one command to a router's BIRD and returns what birdc would print. A Unix socket is reached by its path, from
 // any network namespace, which spares a process for each of the many questions of a test.
-func (l *Lab) birdc(router, command string) (string, error) {
+func (l *Lab) Birdc(router, command string) (string, error) {
 	conn, err := net.DialTimeout("unix", l.Host(router).Path(birdSocket), time.Second)
 	if err != nil {
 		return "", fmt.Errorf("%s: ask bird: %w", router, err)

@@ -193,12 +193,12 @@ func (h *Host) startAndAsk(ctx context.Context, name string, argv []string, ask 
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	go func() { // ends with this function
 		select {
 		case <-p.Done():
-			cancel()
+			cancel(errors.New("it has ended"))
 		case <-ctx.Done():
 		}
 	}()
@@ -213,7 +213,7 @@ func (l *Lab) StartBIRD(ctx context.Context, router string) error {
 	h := l.Host(router)
 	argv := []string{"/usr/sbin/bird", "-f", "-c", "/etc/bird/bird.conf", "-s", birdSocket}
 	return h.startAndAsk(ctx, DaemonBIRD, argv, func() error {
-		_, err := l.birdc(router, "show status")
+		_, err := l.Birdc(router, "show status")
 		return err
 	})
 }
@@ -238,7 +238,8 @@ func (l *Lab) zkServes(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+	// A server that is asked too early may never answer; the next connection will be.
+	if err := conn.SetDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
 		return err
 	}
 	if _, err := io.WriteString(conn, "srvr"); err != nil {

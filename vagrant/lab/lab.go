@@ -304,9 +304,10 @@ func removeDir(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// poll calls f until it returns nil or the limit has passed, and then returns f's last error.
+// poll calls f until it returns nil. It gives up when the limit has passed or ctx has ended; the error says which, and what
+// f said last.
 func poll(ctx context.Context, limit time.Duration, f func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not within %v", limit))
 	defer cancel()
 	for {
 		err := f()
@@ -315,7 +316,7 @@ func poll(ctx context.Context, limit time.Duration, f func() error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not within %v: %w", limit, err)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

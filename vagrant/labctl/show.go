@@ -44,11 +44,11 @@ func (c control) waitFor(ctx context.Context, limit time.Duration, check func(co
 }
 
 func (c control) show(ctx context.Context, l *lab.Lab) error {
-	routes, err := l.ShowRoutes("r0")
+	routes, err := l.Birdc("r0", lab.ShowVIPs)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "\nr0> show route\n%s\nThe client asks each VIP for its page:\n%s\n", strings.TrimSpace(routes), l.Answers(ctx))
+	fmt.Fprintf(c.out, "\nbird on r0> %s\n%s\n\nThe client asks each VIP for its page:\n%s", lab.ShowVIPs, strings.TrimSpace(routes), l.Answers(ctx))
 	return nil
 }
 
@@ -190,16 +190,28 @@ func (c control) hints(l *lab.Lab) {
 	if c.dir != lab.DefaultDir(c.prefix) {
 		ctl += " -dir " + c.dir
 	}
-	fmt.Fprintf(c.out, `The lab stays up. Things to do, as root:
+	down := "make lab-down"
+	if ctl != "bin/labctl" {
+		down = ctl + " down"
+	}
+	fmt.Fprintf(c.out, `
+The lab stays up. Things to do, as root:
 
-  %[1]s watch                                  r0's paths to the VIPs, at every change (leave it running)
-  %[1]s web lb1 stop                           a failing check; "start" brings it back
-  %[1]s zk create /exabgp/maintenance/apex/node1   drain lb1; "zk delete" brings it back
-  %[1]s zk ls /exabgp/service/apex             the claims
-  %[1]s enter lb1                              a shell on lb1 (also r0..r3, lb2, lb3, zk, client)
-  %[1]s enter r0 birdc show route all          r0's table in full
-  %[1]s status                                 all at a glance
-  tail -f %[2]s/lb1/exabgp.log        what ExaBGP and exazk say
-  make lab-down                                   the end of it
-`, ctl, l.Dir())
+  r0's paths to the VIPs, at every change (leave it running in another terminal)
+    %[1]s watch
+  a check that fails; "start" ends it
+    %[1]s web lb1 stop
+  drain lb1 for maintenance; "zk delete" ends it
+    %[1]s zk create /exabgp/maintenance/apex/node1
+  the claims
+    %[1]s zk ls /exabgp/service/apex
+  a shell on lb1; also on r0..r3, lb2, lb3, zk and client
+    %[1]s enter lb1
+  r0's table in full
+    %[1]s enter r0 birdc show route all
+  what ExaBGP and exazk say
+    tail -f %[2]s/lb1/exabgp.log
+  the end of the lab
+    %[3]s
+`, ctl, l.Dir(), down)
 }

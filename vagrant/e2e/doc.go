@@ -1,0 +1,14 @@
+// Package e2e plays scenarios on the lab of package exazk/vagrant/lab: real ExaBGP, ZooKeeper and BIRD in network
+// namespaces, and a client that sends a numbered datagram to each VIP every 5 ms. It holds tests only.
+//
+// A scenario starts in the steady state and ends in it. What it asserts is read from the routers' tables and from the
+// client's losses, never from a log. Each acts in one or more phases, and each phase has a bound: how long the client may
+// miss one VIP, which for everything planned is not at all. What was measured is printed as a table at the end:
+//
+//	go test -v ./vagrant/e2e
+//	go test -v ./vagrant/e2e -run TestTOML/check
+//
+// It needs root and the programs of the lab, and is skipped with the reason where they are missing. When a scenario fails,
+// the routers' tables, the tree in ZooKeeper and the ends of the logs are in its output, the logs in full in the directory
+// given by -artifacts and -outputdir, and the lab is built anew for the next one.
+package e2e

@@ -24,7 +24,7 @@ tools: ## install what the tests need (root, Debian 12)
 lab: lab-tools build ## build the lab, walk through a failure and a return, leave it up (root)
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -o bin/ ./vagrant/labctl ./vagrant/web ./vagrant/probe
-	@bin/labctl up && bin/labctl demo || { bin/labctl down; exit 1; }
+	@bin/labctl up -demo
 
 lab-down: ## take the lab down and leave nothing (root)
 	@mkdir -p bin && CGO_ENABLED=0 go build -o bin/ ./vagrant/labctl

@@ -20,6 +20,7 @@ import (
 	"exazk/daemon"
 	"exazk/exabgp"
 	"exazk/health"
+	"exazk/link"
 	"exazk/zkstate"
 )
 
@@ -45,6 +46,10 @@ func runDaemon(cfg *daemon.Config, stdin *os.File, stdout, stderr io.Writer) err
 	edges := newGroup()
 	storeGroup := newGroup()
 	edges.start("exabgp", func(ctx context.Context) error { return speaker.Run(ctx, loop.ExaBGP(ctx)) })
+	if cfg.ExaBGP.TrackNeighbors {
+		links := link.New(log.WithField("component", "link"))
+		edges.start("link", func(ctx context.Context) error { return links.Run(ctx, loop.Link(ctx)) })
+	}
 	for i := range cfg.Services {
 		checker := health.New(checkConfig(cfg, &cfg.Services[i]), log.WithField("component", "health"))
 		edges.start("health", func(ctx context.Context) error { return checker.Run(ctx, loop.Health(ctx)) })

@@ -201,6 +201,7 @@ type VIPVerdict struct {
 func (c *Core) Step(now time.Time, ev Event) Decision {
 	slept := c.noticeSleep(now)
 	c.apply(now, ev)
+	c.trustSessions(now)
 	d := Decision{Resync: slept, Want: newWant()}
 	for _, s := range c.services {
 		c.stepClaims(now, s)

@@ -8,7 +8,7 @@
 //	exabgp.Process ─┐                              ┌─▶ exabgp.Process.Set   routes to ExaBGP
 //	zkstate.Session ─┼─▶ chan Event ─▶ Loop ▶ Core ─┤
 //	health.Checker ─┘        one goroutine         └─▶ zkstate.Session.Set  claims, status records
-//	signals, one timer ─┘
+//	links, signals, timer ┘
 //
 // The contract of a caller of Core, in order:
 //  1. Step is called with every event, in the order in which the events were received, and with a time that never goes back.

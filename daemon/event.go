@@ -3,6 +3,7 @@ package daemon
 import (
 	"exazk/exabgp"
 	"exazk/health"
+	"exazk/link"
 	"exazk/zkstate"
 )
 
@@ -16,6 +17,8 @@ type (
 	FromZooKeeper struct{ zkstate.Event }
 	// FromHealth is a change of the state of a service's check.
 	FromHealth struct{ health.Changed }
+	// FromLink is a change of a network interface.
+	FromLink struct{ link.Changed }
 	// Stop asks for a drain of everything and then the end. A second one asks for nothing more.
 	Stop struct{ Signal string }
 	// Tick says that the time in Decision.Wake has come.
@@ -25,5 +28,6 @@ type (
 func (FromExaBGP) event()    {}
 func (FromZooKeeper) event() {}
 func (FromHealth) event()    {}
+func (FromLink) event()      {}
 func (Stop) event()          {}
 func (Tick) event()          {}

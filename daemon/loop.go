@@ -10,6 +10,7 @@ import (
 
 	"exazk/exabgp"
 	"exazk/health"
+	"exazk/link"
 	"exazk/zkstate"
 )
 
@@ -61,13 +62,17 @@ func (l *Loop) Post(ctx context.Context, ev Event) bool {
 	}
 }
 
-// ExaBGP, ZooKeeper and Health return the emit functions of the three edges.
+// ExaBGP, ZooKeeper, Link and Health return the emit functions of the edges.
 func (l *Loop) ExaBGP(ctx context.Context) func(exabgp.Event) bool {
 	return func(ev exabgp.Event) bool { return l.Post(ctx, FromExaBGP{ev}) }
 }
 
 func (l *Loop) ZooKeeper(ctx context.Context) func(zkstate.Event) bool {
 	return func(ev zkstate.Event) bool { return l.Post(ctx, FromZooKeeper{ev}) }
+}
+
+func (l *Loop) Link(ctx context.Context) func(link.Changed) bool {
+	return func(ev link.Changed) bool { return l.Post(ctx, FromLink{ev}) }
 }
 
 func (l *Loop) Health(ctx context.Context) func(health.Changed) bool {
@@ -146,16 +151,16 @@ func (l *Loop) logVerdicts(d Decision) {
 // logNeighbors writes one line for every neighbor whose session came up or went down. ExaBGP's tries to connect in
 // between are not transitions.
 func (l *Loop) logNeighbors(before []neighbor) {
-	for _, n := range l.core.neighbors {
-		from := exabgp.NeighborUnknown
+	for i := range l.core.neighbors {
+		n, from := &l.core.neighbors[i], neighbor{}
 		if i := slices.IndexFunc(before, func(b neighbor) bool { return b.id.Peer == n.id.Peer }); i >= 0 {
-			from = before[i].state
+			from = before[i]
 		}
-		if (from == exabgp.NeighborUp) == (n.state == exabgp.NeighborUp) {
+		if from.usable() == n.usable() {
 			continue
 		}
-		log := l.log.WithFields(logrus.Fields{"event": "neighbor", "neighbor": n.id.Peer.String(), "from": from.String(), "to": n.state.String(), "established": l.core.established()})
-		if n.state == exabgp.NeighborUp {
+		log := l.log.WithFields(logrus.Fields{"event": "neighbor", "neighbor": n.id.Peer.String(), "from": from.word(), "to": n.word(), "established": l.core.established()})
+		if n.usable() {
 			log.Info("neighbor changed")
 		} else {
 			log.WithField("reason", n.reason).Warn("neighbor changed")

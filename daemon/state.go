@@ -9,6 +9,7 @@ import (
 
 	"exazk/exabgp"
 	"exazk/health"
+	"exazk/link"
 	"exazk/zkstate"
 )
 
@@ -21,6 +22,10 @@ const (
 	// stopBound is the time for a drain after SIGTERM. ExaBGP 5 kills its processes 2 s after SIGTERM (4.2 waits for
 	// them), and closing the ZooKeeper session comes out of the same 2 s.
 	stopBound = 1300 * time.Millisecond
+	// linkTrust is how long after a link came back a session that ExaBGP still shows as established is believed again
+	// without a new "up". The router may have closed it meanwhile; ExaBGP learns that with its next keepalive, a third of
+	// the hold time later: 60 s with ExaBGP's default of 180 s.
+	linkTrust = 60 * time.Second
 	// stopGrace is the time that the withdraws may take after stopBound.
 	stopGrace = 200 * time.Millisecond
 )
@@ -41,8 +46,9 @@ type Core struct {
 	last     time.Time // of the Step before
 
 	epoch     uint64
-	neighbors []neighbor // sorted by peer, then local address
-	listed    bool       // something is known about neighbors
+	neighbors []neighbor              // sorted by peer, then local address
+	links     map[string]link.Changed // by interface; looked up, never walked
+	listed    bool                    // something is known about neighbors
 
 	zk       zkstate.SessionChanged
 	everRead bool      // a session was connected in this life
@@ -60,6 +66,20 @@ type neighbor struct {
 	id     exabgp.Neighbor
 	state  exabgp.NeighborState
 	reason string
+	on     string    // the interface that leads to it; empty where that is not known
+	cut    bool      // its link is down, or was down since the session came up
+	trust  time.Time // when a session that was cut is believed again; zero while the link is down
+}
+
+// usable says whether what is announced now reaches the neighbor.
+func (n *neighbor) usable() bool { return n.state == exabgp.NeighborUp && !n.cut }
+
+// word is the neighbor's state for people: one more than ExaBGP knows.
+func (n *neighbor) word() string {
+	if n.state == exabgp.NeighborUp && n.cut {
+		return "link-down"
+	}
+	return n.state.String()
 }
 
 type service struct {
@@ -99,7 +119,7 @@ type vip struct {
 
 // NewCore makes a Core that knows nothing yet. The first Step's time is its start.
 func NewCore(cfg *Config, id Identity) *Core {
-	c := &Core{id: id, track: cfg.ExaBGP.TrackNeighbors, tracking: cfg.ExaBGP.TrackNeighbors}
+	c := &Core{id: id, links: map[string]link.Changed{}, track: cfg.ExaBGP.TrackNeighbors, tracking: cfg.ExaBGP.TrackNeighbors}
 	for i := range cfg.Services {
 		conf := &cfg.Services[i]
 		s := &service{conf: conf, health: health.Changed{Service: conf.Name}}
@@ -160,6 +180,8 @@ func (c *Core) apply(now time.Time, ev Event) {
 		if s := c.service(ev.Service); s != nil {
 			s.health = ev.Changed
 		}
+	case FromLink:
+		c.setLink(now, ev.Changed)
 	case FromExaBGP:
 		c.applyExaBGP(ev.Event)
 	case FromZooKeeper:
@@ -254,7 +276,7 @@ func (c *Core) vip(p netip.Prefix) *vip {
 // setNeighbor takes one "state" line. Every "up" is a new session, whose peer has nothing from us yet.
 func (c *Core) setNeighbor(ev exabgp.NeighborChanged) {
 	n := c.neighbor(ev.Neighbor)
-	n.state, n.reason = ev.State, ev.Reason
+	n.state, n.reason, n.cut, n.trust = ev.State, ev.Reason, false, time.Time{}
 	c.listed, c.tracking = true, c.track
 	if ev.State == exabgp.NeighborUp {
 		c.epoch++
@@ -276,7 +298,7 @@ func (c *Core) setNeighbors(peers []netip.Addr) {
 		up := slices.Contains(peers, n.id.Peer)
 		switch {
 		case up && n.state != exabgp.NeighborUp:
-			n.state, n.reason = exabgp.NeighborUp, ""
+			n.state, n.reason, n.cut, n.trust = exabgp.NeighborUp, "", c.linkDown(n), time.Time{}
 			cameUp = true
 		case !up && (n.state == exabgp.NeighborUp || n.state == exabgp.NeighborUnknown):
 			n.state, n.reason = exabgp.NeighborDown, "not in ExaBGP's list of established sessions"
@@ -297,6 +319,56 @@ func (c *Core) afterNeighbors() {
 			for _, v := range s.vips {
 				v.needEpoch = c.epoch + 1
 			}
+		}
+	}
+}
+
+// setLink takes the state of an interface. ExaBGP notices a dead link only when the hold timer runs out, so a session over
+// it counts as down at once. When the link is back, the router may have closed the session without ExaBGP knowing: it
+// counts again with ExaBGP's next "up", or when ExaBGP has had the time to find out.
+func (c *Core) setLink(now time.Time, l link.Changed) {
+	c.links[l.Interface] = l
+	for i := range c.neighbors {
+		n := &c.neighbors[i]
+		if n.state != exabgp.NeighborUp || !n.over(l) {
+			continue
+		}
+		if !l.Up {
+			n.cut, n.trust = true, time.Time{}
+			n.reason = "link " + l.Interface + " is down"
+		} else if n.cut && n.trust.IsZero() {
+			n.trust = now.Add(linkTrust)
+		}
+	}
+	c.afterNeighbors()
+}
+
+// over says whether the session to the neighbor goes over the interface, and remembers it: an interface that is removed
+// has no addresses any more.
+func (n *neighbor) over(l link.Changed) bool {
+	for _, p := range l.Prefixes {
+		if p.Addr() == n.id.Local || !n.id.Local.IsValid() && p.Contains(n.id.Peer) {
+			n.on = l.Interface
+		}
+	}
+	return n.on == l.Interface
+}
+
+func (c *Core) linkDown(n *neighbor) bool {
+	for _, l := range c.links { // one at most is true: the order does not matter
+		if !l.Up && n.over(l) {
+			return true
+		}
+	}
+	return false
+}
+
+// trustSessions ends the distrust of sessions whose link was down. What was written meanwhile is due again.
+func (c *Core) trustSessions(now time.Time) {
+	for i := range c.neighbors {
+		if n := &c.neighbors[i]; n.cut && !n.trust.IsZero() && !now.Before(n.trust) {
+			n.cut, n.trust, n.reason = false, time.Time{}, ""
+			c.epoch++
 		}
 	}
 }
@@ -325,8 +397,8 @@ func (c *Core) neighbor(id exabgp.Neighbor) *neighbor {
 
 func (c *Core) established() int {
 	n := 0
-	for _, nb := range c.neighbors {
-		if nb.state == exabgp.NeighborUp {
+	for i := range c.neighbors {
+		if c.neighbors[i].usable() {
 			n++
 		}
 	}
@@ -550,6 +622,9 @@ func (c *Core) wake(now time.Time) time.Time {
 		}
 	}
 	consider(c.settle)
+	for _, n := range c.neighbors {
+		consider(n.trust)
+	}
 	if c.stopping != nil {
 		consider(c.stopping.Add(stopBound))
 		consider(c.stopping.Add(stopBound + stopGrace))
@@ -595,8 +670,9 @@ func (c *Core) status(s *service) zkstate.Status {
 		}
 		st.Routes = append(st.Routes, r)
 	}
-	for _, n := range c.neighbors {
-		st.Neighbors = append(st.Neighbors, zkstate.StatusNeighbor{Peer: n.id.Peer.String(), State: n.state.String()})
+	for i := range c.neighbors {
+		n := &c.neighbors[i]
+		st.Neighbors = append(st.Neighbors, zkstate.StatusNeighbor{Peer: n.id.Peer.String(), State: n.word()})
 	}
 	return st
 }

@@ -15,6 +15,7 @@ import (
 
 	"exazk/exabgp"
 	"exazk/health"
+	"exazk/link"
 	"exazk/zkstate"
 )
 
@@ -293,6 +294,9 @@ func (s *story) parse(w []string) Event {
 			}
 		}
 		s.t.Fatalf("refused %s: it was not written", w[1])
+	case "link":
+		prefix := map[string]string{"eth0": "172.16.1.1/29", "mgmt": "192.168.66.1/24"}[w[1]]
+		return FromLink{link.Changed{Interface: w[1], Up: w[2] == "up", Prefixes: []netip.Prefix{netip.MustParsePrefix(prefix)}}}
 	case "shutdown":
 		return FromExaBGP{exabgp.ShuttingDown{}}
 	case "gone":

@@ -68,5 +68,5 @@ type StatusRoute struct {
 // StatusNeighbor is one BGP neighbor of a node.
 type StatusNeighbor struct {
 	Peer  string `json:"peer"`
-	State string `json:"state"` // unknown | down | connected | up
+	State string `json:"state"` // unknown | down | connected | up | link-down (ExaBGP says up, and the link is or was down)
 }

@@ -96,10 +96,10 @@ func TestRealLink(t *testing.T) {
 	ns := fmt.Sprintf("exazk-link-%d", os.Getpid())
 	ip("netns", "add", ns)
 	t.Cleanup(func() { ip("netns", "del", ns) })
-	ip("-n", ns, "link", "add", "a", "type", "veth", "peer", "name", "b")
-	ip("-n", ns, "addr", "add", v4.String(), "dev", "a")
-	ip("-n", ns, "link", "set", "a", "up")
-	ip("-n", ns, "link", "set", "b", "up")
+	ip("-n", ns, "link", "add", "va", "type", "veth", "peer", "name", "vb")
+	ip("-n", ns, "addr", "add", v4.String(), "dev", "va")
+	ip("-n", ns, "link", "set", "va", "up")
+	ip("-n", ns, "link", "set", "vb", "up")
 
 	changes := make(chan Changed, 100)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -121,7 +121,7 @@ func TestRealLink(t *testing.T) {
 		for {
 			select {
 			case c := <-changes:
-				if c.Interface == "a" && c.Up == up && len(c.Prefixes) > 0 {
+				if c.Interface == "va" && c.Up == up && len(c.Prefixes) > 0 {
 					return
 				}
 			case err := <-done:
@@ -132,11 +132,11 @@ func TestRealLink(t *testing.T) {
 		}
 	}
 	wait(true)
-	ip("-n", ns, "link", "set", "b", "down") // the other end: we lose the carrier
+	ip("-n", ns, "link", "set", "vb", "down") // the other end: we lose the carrier
 	wait(false)
-	ip("-n", ns, "link", "set", "b", "up")
+	ip("-n", ns, "link", "set", "vb", "up")
 	wait(true)
-	ip("-n", ns, "link", "del", "a")
+	ip("-n", ns, "link", "del", "va")
 	wait(false)
 	cancel()
 	if err := <-done; err != nil {

@@ -1,14 +1,18 @@
 package zkstate
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-zookeeper/zk"
 )
 
 // response is a connect response, as a server sends it: length, version, timeout, session id, password, read-only.
@@ -188,4 +192,55 @@ func poll(t *testing.T, what string, is func() bool) {
 			t.Fatalf("never: %s", what)
 		}
 	}
+}
+
+// TestNextServerIsTriedSoon has two servers that accept and never answer: the library must go from one to the other within
+// the limit of the handshake. It finds out when a new version of the library sets its deadlines in another order.
+func TestNextServerIsTriedSoon(t *testing.T) {
+	accepted := make(chan time.Time, 16)
+	silent := func(c net.Conn) {
+		accepted <- time.Now()
+		io.Copy(io.Discard, c)
+	}
+	cfg := testConfig()
+	cfg.SessionTimeout = 20 * time.Second
+	cfg.Servers = []string{listen(t, silent), listen(t, silent)}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- New(cfg, quiet()).Run(ctx, func(Event) bool { return true }) }()
+	shortest := time.Hour // of a few: the machine may be busy
+	for last, i := <-accepted, 0; i < 4; i++ {
+		next := <-accepted
+		shortest = min(shortest, next.Sub(last))
+		last = next
+	}
+	if limit := handshakeLimit(cfg.SessionTimeout); shortest > limit+100*time.Millisecond || shortest < limit/2 {
+		t.Errorf("the next server is tried after %v, want %v", shortest, limit)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestClosedClientEnds closes a client that reaches no server; the library's own loop would dial for ever.
+func TestClosedClientEnds(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	s := New(testConfig(), quiet())
+	h, err := newHosts([]string{l.Addr().String()}, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.NumGoroutine()
+	c, err := s.connect(h, 1, func(Input) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll(t, "servers are tried", func() bool { return c.(*conn).State() == zk.StateConnecting })
+	c.Close()
+	poll(t, "the library's goroutines end", func() bool { return runtime.NumGoroutine() <= before })
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,9 +37,13 @@ func TestHostsSurviveBadDNS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var answer []string
-		var fault error = errors.New("no such host")
-		h.lookup = func(context.Context, string) ([]string, error) { return answer, fault }
+		type reply struct {
+			addrs []string
+			err   error
+		}
+		var dns atomic.Pointer[reply]
+		dns.Store(&reply{err: errors.New("no such host")})
+		h.lookup = func(context.Context, string) ([]string, error) { r := dns.Load(); return r.addrs, r.err }
 		p := &provider{hosts: h}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -66,16 +71,16 @@ func TestHostsSurviveBadDNS(t *testing.T) {
 		if p.Len() != 1 {
 			t.Errorf("Len is %d", p.Len())
 		}
-		answer, fault = []string{"127.0.0.2", "127.0.0.1", "127.0.0.1", "nonsense"}, nil
+		dns.Store(&reply{addrs: []string{"127.0.0.2", "127.0.0.1", "127.0.0.1", "nonsense"}})
 		sleep(lookupRetry)
 		turns("127.0.0.1:2181", "127.0.0.1:2181", "127.0.0.2:2181", "127.0.0.2:2181")
-		fault = errors.New("timeout")
+		dns.Store(&reply{err: errors.New("timeout")})
 		sleep(lookupAgain)
 		turns("127.0.0.1:2181", "127.0.0.2:2181")
-		answer, fault = []string{"nonsense"}, nil
+		dns.Store(&reply{addrs: []string{"nonsense"}})
 		sleep(lookupRetry)
 		turns("127.0.0.1:2181", "127.0.0.2:2181")
-		answer = []string{"127.0.0.3"}
+		dns.Store(&reply{addrs: []string{"127.0.0.3"}})
 		sleep(lookupRetry)
 		turns("127.0.0.3:2181", "127.0.0.3:2181")
 		p.closed.Store(true)

@@ -198,12 +198,15 @@ func (s *scene) absent(router string, vip int) func() error {
 	}
 }
 
-// takenOver waits until a VIP is announced by the two nodes that do not own it, and the client reaches one of them.
+// takenOver waits until a VIP is announced by the two nodes that do not own it and the client reaches one of them, and
+// sees that it stays so.
 func (s *scene) takenOver(vip int, limit time.Duration) {
 	s.Helper()
 	leaves, nodes := others(lab.Routers()[1:], vip), others(lab.Balancers(), vip)
+	there := func() error { return errors.Join(s.announcedBy(vip, leaves...)(), s.answeredBy(vip, nodes...)()) }
 	s.until(limit, "the others announce it", s.announcedBy(vip, leaves...))
-	s.until(2*time.Second, "the others answer it", s.answeredBy(vip, nodes...))
+	s.until(2*time.Second, "the others answer it", there)
+	s.throughout(time.Second/2, "the others have it", there)
 }
 
 func others(names []string, without int) []string {

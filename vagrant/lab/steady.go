@@ -80,7 +80,7 @@ func checkSteady(paths []Route, vip netip.Addr, leaf string) error {
 	case len(paths) == 0:
 		return fmt.Errorf("%s has no route", vip)
 	case len(paths) > 1:
-		return fmt.Errorf("%s has %d paths, by %s and %s", vip, len(paths), paths[0].Via, paths[1].Via)
+		return fmt.Errorf("%s has %d paths, by %s", vip, len(paths), strings.Join(vias(paths), " and "))
 	case paths[0].Via != leaf:
 		return fmt.Errorf("%s goes by %s", vip, paths[0].Via)
 	case !paths[0].HasMED || paths[0].MED != OwnerMED:
@@ -89,6 +89,15 @@ func checkSteady(paths []Route, vip netip.Addr, leaf string) error {
 		return fmt.Errorf("%s is not in use", vip)
 	}
 	return nil
+}
+
+// vias names the leaves that paths came by.
+func vias(paths []Route) []string {
+	var names []string
+	for _, p := range paths {
+		names = append(names, p.Via)
+	}
+	return names
 }
 
 // WaitSteady waits for the steady state until the context ends, and then says what was missing.

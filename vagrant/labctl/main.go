@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"exazk/vagrant/lab"
@@ -69,7 +70,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return err
 	} else if err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return fmt.Errorf("%w; %w", err, errUsage)
 	}
 	if c.dir == "" {
 		c.dir = lab.DefaultDir(c.prefix)
@@ -78,8 +79,12 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		"up": c.up, "demo": c.demo, "down": c.down, "status": c.status, "watch": c.watch, "enter": c.enter, "web": c.web, "zk": c.zk,
 	}
 	do, ok := commands[f.Arg(0)]
+	if f.NArg() == 0 {
+		fmt.Fprint(stderr, usage)
+		return fmt.Errorf("which command? %w", errUsage)
+	}
 	if !ok {
-		return fmt.Errorf("%w: unknown command %q", errUsage, f.Arg(0))
+		return fmt.Errorf("unknown command %q; %w", f.Arg(0), errUsage)
 	}
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("the lab is made of network namespaces and mounts, which only root may make and enter; run it with sudo")
@@ -87,7 +92,13 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	return do(ctx, f.Args()[1:])
 }
 
-func (c control) open() (*lab.Lab, error) { return lab.Open(c.dir, c.err) }
+func (c control) open() (*lab.Lab, error) {
+	l, err := lab.Open(c.dir, c.err)
+	if errors.Is(err, lab.ErrDown) {
+		err = fmt.Errorf("%w\nhint: \"make lab\" builds the one in %s; -prefix and -dir name another", err, lab.DefaultDir(lab.DefaultPrefix))
+	}
+	return l, err
+}
 
 func (c control) up(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("up", flag.ContinueOnError)
@@ -100,7 +111,7 @@ func (c control) up(ctx context.Context, args []string) error {
 	f.StringVar(&opt.BirdDir, "bird", "vagrant/bird", "directory with the BIRD files")
 	demo := f.Bool("demo", false, "go on with the demonstration")
 	if err := f.Parse(args); err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return fmt.Errorf("%w; %w", err, errUsage)
 	}
 	for _, path := range []*string{&opt.ExazkBinary, &opt.WebBinary, &opt.ProbeBinary, &opt.ConfigDir, &opt.BirdDir} {
 		abs, err := filepath.Abs(*path)
@@ -150,7 +161,7 @@ func (c control) enter(_ context.Context, args []string) error {
 		return err
 	}
 	if len(args) == 0 || !slices.Contains(lab.Hosts(), args[0]) {
-		return fmt.Errorf("%w: enter one of %v", errUsage, lab.Hosts())
+		return fmt.Errorf("enter which host? One of %s; %w", strings.Join(lab.Hosts(), ", "), errUsage)
 	}
 	argv := args[1:]
 	if len(argv) == 0 {
@@ -165,7 +176,7 @@ func (c control) web(ctx context.Context, args []string) error {
 		return err
 	}
 	if len(args) != 2 || !slices.Contains(lab.Balancers(), args[0]) {
-		return fmt.Errorf("%w: web lb1|lb2|lb3 start|stop", errUsage)
+		return fmt.Errorf("want: web lb1|lb2|lb3 start|stop; %w", errUsage)
 	}
 	switch args[1] {
 	case "start":
@@ -173,7 +184,7 @@ func (c control) web(ctx context.Context, args []string) error {
 	case "stop":
 		return l.StopWeb(args[0])
 	}
-	return fmt.Errorf("%w: unknown action %q", errUsage, args[1])
+	return fmt.Errorf("unknown action %q; %w", args[1], errUsage)
 }
 
 func (c control) zk(_ context.Context, args []string) error {
@@ -182,7 +193,7 @@ func (c control) zk(_ context.Context, args []string) error {
 		return err
 	}
 	if len(args) != 2 {
-		return fmt.Errorf("%w: zk create|delete|get|ls PATH", errUsage)
+		return fmt.Errorf("want: zk create|delete|get|ls PATH; %w", errUsage)
 	}
 	action, path := args[0], args[1]
 	switch action {
@@ -205,5 +216,5 @@ func (c control) zk(_ context.Context, args []string) error {
 		}
 		return err
 	}
-	return fmt.Errorf("%w: unknown action %q", errUsage, action)
+	return fmt.Errorf("unknown action %q; %w", action, errUsage)
 }

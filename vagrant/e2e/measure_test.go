@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -27,6 +28,9 @@ type allowance struct {
 	vip int // index into lab.VIPs
 	gap time.Duration
 }
+
+// unbounded is the gap of a VIP that nobody can answer, or whose outage is bounded otherwise.
+const unbounded time.Duration = math.MaxInt64
 
 // nothing is the allowance of everything planned: no datagram of any VIP is lost.
 var nothing = allowance{}
@@ -57,11 +61,14 @@ func printTable(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "LAB\tSCENARIO\tPHASE\tALLOWED\tVIP 1\tVIP 2\tVIP 3\tLOST\tSENT\tSKIPPED\t")
 	for _, m := range place.table {
-		verdict := ""
+		verdict, allowed := "", m.allowed.gap.String()
+		if m.allowed.gap == unbounded {
+			allowed = "-"
+		}
 		if m.failed {
 			verdict = "FAILED"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%v\t%v\t%v\t%d\t%d\t%d\t%s\n", m.lab, m.scenario, m.phase, m.allowed.gap,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%v\t%v\t%v\t%d\t%d\t%d\t%s\n", m.lab, m.scenario, m.phase, allowed,
 			ms(m.outage[0]), ms(m.outage[1]), ms(m.outage[2]), m.lost[0]+m.lost[1]+m.lost[2], m.sent, m.skipped, verdict)
 	}
 	w.Flush()

@@ -8,6 +8,9 @@ type Route struct {
 	Withdraw bool         // false: announce
 	NextHop  netip.Addr   // zero means "self", the session's local address; else of the prefix's family
 	MED      uint32       // MULTI_EXIT_DISC, RFC 4271 section 5.1.4; not used by a withdraw
+	// Communities are RFC 1997 communities, "65535:0" and the like, sorted and separated by one space; empty means none.
+	// They are one string so that routes can be compared. Not used by a withdraw.
+	Communities string
 }
 
 // Table is what should stand in ExaBGP's Adj-RIB-Out as far as we are concerned. A prefix that is not in it is left as it is.

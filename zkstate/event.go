@@ -87,6 +87,15 @@ type MaintenanceRead struct {
 	Data    []byte // as the operator wrote it; nil for zkCli.sh's "create path"; at most 4 KiB
 }
 
+// FailbackRead says whether an operator allows this node to take its VIPs of a service back.
+type FailbackRead struct {
+	Service string
+	Session int64
+	Began   time.Time
+	Present bool
+	Data    []byte // at most 4 KiB
+}
+
 // PeersRead is one complete reading of the status records of a service, this node's own left out.
 type PeersRead struct {
 	Service string
@@ -98,4 +107,5 @@ type PeersRead struct {
 func (SessionChanged) event()  {}
 func (ClaimsRead) event()      {}
 func (MaintenanceRead) event() {}
+func (FailbackRead) event()    {}
 func (PeersRead) event()       {}

@@ -7,6 +7,7 @@ type Service struct {
 	Name            string
 	ClaimsPath      string   // directory of the claims, "/exabgp/service/apex"
 	MaintenancePath string   // this node's maintenance node, "/exabgp/maintenance/apex/node1"
+	FailbackPath    string   // an operator's word that this node may take its VIPs back, "/exabgp/failback/apex/node1"
 	StatusPath      string   // this node's status record, "/exabgp/status/apex/node1"; its parent holds the other nodes'
 	VIPs            []string // claim names of all configured VIPs; nothing else is looked up in the directory
 	Authoritative   []string // those of VIPs that this node may claim
@@ -36,6 +37,23 @@ func (w Wish) String() string {
 type Want struct {
 	Claims   map[ClaimKey]Wish // a missing key means Leave
 	Statuses map[string]Status // by service name; a missing one leaves the record as it is
+	// Remove names persistent nodes of this node that have done their duty: a maintenance node whose time is over, a
+	// failback node that was obeyed. Each is deleted only while its data is still what was read.
+	Remove map[FlagKey][]byte
+}
+
+// Flag is a kind of persistent node by which an operator speaks to one node about one service.
+type Flag uint8
+
+const (
+	Maintenance Flag = iota
+	Failback
+)
+
+// FlagKey names such a node.
+type FlagKey struct {
+	Service string
+	Flag    Flag
 }
 
 // ClaimKey names a claim of a service.
@@ -47,22 +65,28 @@ type Status struct {
 	Node        string           `json:"node"`
 	Instance    string           `json:"instance"` // one life of the process
 	Version     string           `json:"version"`
-	Since       time.Time        `json:"since"`       // start of the process
-	Health      string           `json:"health"`      // unknown | healthy | unhealthy
-	Maintenance string           `json:"maintenance"` // unknown | absent | present
-	Routes      []StatusRoute    `json:"routes"`      // sorted by VIP
-	Neighbors   []StatusNeighbor `json:"neighbors"`   // sorted by peer
+	Since       time.Time        `json:"since"`                 // start of the process
+	Health      string           `json:"health"`                // unknown | healthy | unhealthy
+	Maintenance string           `json:"maintenance"`           // unknown | absent | present
+	Note        string           `json:"note,omitempty"`        // what the operator wrote into the maintenance node: reason, who, until
+	Failures    int              `json:"failures,omitempty"`    // of the check, that came close together: what the hold grows with
+	HoldMS      int64            `json:"hold_ms,omitempty"`     // how long the check must pass now before the node takes VIPs from others
+	LastResort  bool             `json:"last_resort,omitempty"` // it announces although its check fails, because nobody else does
+	Routes      []StatusRoute    `json:"routes"`                // sorted by VIP
+	Neighbors   []StatusNeighbor `json:"neighbors"`             // sorted by peer
 }
 
 // StatusRoute is a node's verdict about one VIP.
 type StatusRoute struct {
-	VIP       string `json:"vip"`           // claim name
-	Verdict   string `json:"verdict"`       // announce | withdraw | hold
-	Role      string `json:"role"`          // authoritative | backup
-	MED       uint32 `json:"med,omitempty"` // of an announced route
+	VIP       string `json:"vip"`                 // claim name
+	Verdict   string `json:"verdict"`             // announce | withdraw | hold
+	Role      string `json:"role"`                // authoritative | backup
+	MED       uint32 `json:"med,omitempty"`       // of an announced route
+	Community string `json:"community,omitempty"` // of an announced route
 	Reason    string `json:"reason"`
-	Announced bool   `json:"announced"` // announced, acknowledged by ExaBGP, and enough neighbors are up to hear it
-	Claim     bool   `json:"claim"`     // this node holds the claim
+	Detail    string `json:"detail,omitempty"` // for people
+	Announced bool   `json:"announced"`        // announced, acknowledged by ExaBGP, and enough neighbors are up to hear it
+	Claim     bool   `json:"claim"`            // this node holds the claim
 }
 
 // StatusNeighbor is one BGP neighbor of a node.

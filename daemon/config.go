@@ -59,6 +59,7 @@ type Service struct {
 
 	ClaimsPath      string // zk_path_service
 	MaintenancePath string // zk_path_maintenance
+	FailbackPath    string // zk_path_failback
 	StatusPath      string // zk_path_status
 
 	OnZKLoss     Policy
@@ -252,6 +253,7 @@ type rawService struct {
 	BackupFor         listValue     `toml:"backup_for"`
 	ZKPathService     textValue     `toml:"zk_path_service"`
 	ZKPathMaintenance textValue     `toml:"zk_path_maintenance"`
+	ZKPathFailback    textValue     `toml:"zk_path_failback"`
 	ZKPathStatus      textValue     `toml:"zk_path_status"`
 	OnZKLoss          textValue     `toml:"on_zk_loss"`
 	Overlap           durationValue `toml:"overlap"`
@@ -260,6 +262,8 @@ type rawService struct {
 	MinNeighbors      numberValue   `toml:"min_neighbors"`
 	Check             rawCheck      `toml:"check"`
 	Announce          rawAnnounce   `toml:"announce"`
+
+	zooKeeperOnly bool // Flags.ZooKeeperOnly
 }
 
 type rawCheck struct {
@@ -346,7 +350,7 @@ func (s *Service) render(b *strings.Builder) {
 		nextHop = s.Announce.NextHop.String()
 	}
 	fmt.Fprintf(b, "\n[[service]]\nname = %q\nauthoritative = %s\nbackup_for = %s\n", s.Name, tomlList(vipTexts(s.Authoritative)), tomlList(vipTexts(s.BackupFor)))
-	fmt.Fprintf(b, "zk_path_service = %q\nzk_path_maintenance = %q\nzk_path_status = %q\n", s.ClaimsPath, s.MaintenancePath, s.StatusPath)
+	fmt.Fprintf(b, "zk_path_service = %q\nzk_path_maintenance = %q\nzk_path_failback = %q\nzk_path_status = %q\n", s.ClaimsPath, s.MaintenancePath, s.FailbackPath, s.StatusPath)
 	fmt.Fprintf(b, "on_zk_loss = %q\noverlap = %q\ndrain_timeout = %q\nstart_grace = %q\nmin_neighbors = %d\n", s.OnZKLoss, s.Overlap, s.DrainTimeout, s.StartGrace, s.MinNeighbors)
 	fmt.Fprintf(b, "[service.check]\ncommand = %s\ninterval = %q\nfast_interval = %q\ntimeout = %q\nrise = %d\nfall = %d\n", tomlString(s.Check.Command), s.Check.Interval, s.Check.FastInterval, s.Check.Timeout, s.Check.Rise, s.Check.Fall)
 	fmt.Fprintf(b, "[service.announce]\nmed = %d\nbackup_med = %d\nnext_hop = %q\n", s.Announce.MED, s.Announce.BackupMED, nextHop)

@@ -18,7 +18,7 @@ func TestDefaults(t *testing.T) {
 	s := c.Services[0]
 	want := Service{
 		Name: "apex", Authoritative: s.Authoritative, BackupFor: s.BackupFor,
-		ClaimsPath: "/exabgp/service/apex", MaintenancePath: "/exabgp/maintenance/apex/node1", StatusPath: "/exabgp/status/apex/node1",
+		ClaimsPath: "/exabgp/service/apex", MaintenancePath: "/exabgp/maintenance/apex/node1", FailbackPath: "/exabgp/failback/apex/node1", StatusPath: "/exabgp/status/apex/node1",
 		OnZKLoss: PolicyHold, Overlap: time.Second, DrainTimeout: 10 * time.Second, StartGrace: 15 * time.Second, MinNeighbors: 1,
 		Check:    Check{Command: "true", Interval: time.Second, FastInterval: 200 * time.Millisecond, Timeout: time.Second, Rise: 3, Fall: 2},
 		Announce: Attributes{MED: 100, BackupMED: 200},
@@ -111,6 +111,7 @@ func TestBadConfigs(t *testing.T) {
 		"bad hosts":             {replace(`"zk:2181"`, `"zk:0", "zk/app", "::1", "a b", "zk:99999"`), []string{`"zk:0" is not a server`, `"zk/app" has a path (chroot)`, `"::1" is a bare IPv6 address; remedy: write "[::1]:2181"`, `"a b" is not a server`, `"zk:99999" is not a server`}},
 		"bad paths":             {replace(service, service+"\nzk_path_service = \"exabgp/\"\nzk_path_maintenance = \"/zookeeper/x\"\nzk_path_status = \"/a/../b\""), []string{`zk_path_service: "exabgp/" is not a path in ZooKeeper`, `"/zookeeper/x" belongs to ZooKeeper itself`, `zk_path_status: "/a/../b" is not a path`}},
 		"paths shared":          {replace(service, service+"\nzk_path_service = \"/e/x\"\nzk_path_maintenance = \"/e/x\"\nzk_path_status = \"/e/x/n\""), []string{`zk_path_maintenance: "/e/x" is used twice`, `zk_path_status: "/e/x" holds other things already`}},
+		"failback path shared":  {replace(service, service+"\nzk_path_failback = \"/exabgp/maintenance/apex/x\""), []string{`zk_path_failback: "/exabgp/maintenance/apex" holds other things already`}},
 		"med":                   {storyConfig + "[service.announce]\nmed = 300\nbackup_med = 4294967296\n", []string{"backup_med: 4294967296 is out of range; remedy: write 0 to 4294967295"}},
 		"backup better":         {storyConfig + "[service.announce]\nmed = 300\n", []string{"backup_med: 200 is better than med = 300"}},
 		"next-hop":              {storyConfig + "[service.announce]\nnext_hop = \"2001:db8::1\"\n", []string{"next_hop: 2001:db8::1 is not of the family of 10.20.255.1/32"}},
@@ -150,6 +151,9 @@ func TestFlagsConfig(t *testing.T) {
 	flags.PathMaintenance = "/exabgp/maintenance/apex" // the first README of the Python tool has it without a node
 	if c, err = FlagsConfig(flags); err != nil || c.Node != host {
 		t.Errorf("got node %q, error %v; want the host name %q", c.Node, err, host)
+	}
+	if c, err = FlagsConfig(Flags{Name: "apex", ZKHosts: []string{"zk1"}, PathMaintenance: "/m/apex/node7", ZooKeeperOnly: true}); err != nil || c.Services[0].MaintenancePath != "/m/apex/node7" {
+		t.Errorf("got %+v, error %v", c, err)
 	}
 	_, err = FlagsConfig(Flags{AuthIPs: []string{"x"}, ZKHosts: []string{"zk"}})
 	for _, want := range []string{"--name: missing", `--auth-ip: "x" is not an address`, "--local-check: no check"} {

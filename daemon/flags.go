@@ -14,6 +14,8 @@ type Flags struct {
 	ZKHosts         []string
 	PathService     string
 	PathMaintenance string
+	// ZooKeeperOnly is set for a command that only speaks to ZooKeeper: it needs neither VIPs nor a check.
+	ZooKeeperOnly bool
 }
 
 // FlagsConfig makes a configuration of a command line. Everything that has no flag has its default. Where the
@@ -43,6 +45,9 @@ func FlagsConfig(fl Flags) (*Config, error) {
 	s.ZKPathMaintenance = textValue{V: fl.PathMaintenance, Set: fl.PathMaintenance != ""}
 	if dir, node := path.Split(fl.PathMaintenance); fl.Name != "" && path.Base(dir) == fl.Name && plainName(node) {
 		raw.Node = textValue{V: node, Set: true}
+	}
+	if s.zooKeeperOnly = fl.ZooKeeperOnly; fl.ZooKeeperOnly {
+		s.Check.Command.V = "true" // never run
 	}
 	raw.Services = []rawService{s}
 	return raw.resolve(&f)

@@ -59,6 +59,7 @@ func (r *rawService) resolve(f *faults, key, node string, used map[string]string
 		BackupFor:       f.vips(key+".backup_for", r.BackupFor, used),
 		ClaimsPath:      f.znode(key+".zk_path_service", r.ZKPathService, "/exabgp/service/"+name),
 		MaintenancePath: f.znode(key+".zk_path_maintenance", r.ZKPathMaintenance, "/exabgp/maintenance/"+name+"/"+node),
+		FailbackPath:    f.znode(key+".zk_path_failback", r.ZKPathFailback, "/exabgp/failback/"+name+"/"+node),
 		StatusPath:      f.znode(key+".zk_path_status", r.ZKPathStatus, "/exabgp/status/"+name+"/"+node),
 		OnZKLoss:        Policy(f.oneOf(key+".on_zk_loss", r.OnZKLoss, policies)),
 		Overlap:         f.duration(key+".overlap", r.Overlap, 0, time.Minute),
@@ -72,7 +73,7 @@ func (r *rawService) resolve(f *faults, key, node string, used map[string]string
 		},
 	}
 	s.Announce.NextHop = f.nextHop(key+".announce.next_hop", r.Announce.NextHop, slices.Concat(s.Authoritative, s.BackupFor))
-	if r.Authoritative.Err == "" && r.BackupFor.Err == "" && len(r.Authoritative.V)+len(r.BackupFor.V) == 0 {
+	if !r.zooKeeperOnly && r.Authoritative.Err == "" && r.BackupFor.Err == "" && len(r.Authoritative.V)+len(r.BackupFor.V) == 0 {
 		f.add(key+".authoritative", "no VIP; remedy: list this node's own in authoritative and the others' in backup_for")
 	}
 	if s.Announce.BackupMED < s.Announce.MED {
@@ -313,6 +314,9 @@ func (f *faults) distinctPaths(key string, s *Service, used map[string]string) {
 	f.once(used, "path "+s.StatusPath, key+".zk_path_status", "the path %q is used twice", s.StatusPath)
 	if s.MaintenancePath == s.StatusPath || s.MaintenancePath == s.ClaimsPath {
 		f.add(key+".zk_path_maintenance", "%q is used twice; remedy: give the maintenance node a path of its own", s.MaintenancePath)
+	}
+	if d := path.Dir(s.FailbackPath); d == "/" || d == s.ClaimsPath || d == path.Dir(s.MaintenancePath) || d == path.Dir(s.StatusPath) {
+		f.add(key+".zk_path_failback", "%q holds other things already; remedy: keep failback nodes in a directory of their own, such as \"/exabgp/failback/%s\"", d, s.Name)
 	}
 	if d := path.Dir(s.StatusPath); d == s.ClaimsPath || d == "/" || d == path.Dir(s.MaintenancePath) {
 		f.add(key+".zk_path_status", "%q holds other things already; remedy: keep status records in a directory of their own, such as \"/exabgp/status/%s\"", d, s.Name)

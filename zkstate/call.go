@@ -17,11 +17,12 @@ const (
 	OpCreate             // world-writable node, persistent or Ephemeral
 	OpSet                // data, where Version is the node's
 	OpDelete             // whatever its version
+	OpRemove             // delete, where Version is the node's
 	OpReplace            // delete and create an ephemeral node, as one transaction: nobody ever sees it absent
 )
 
 func (o Op) String() string {
-	return [...]string{"sync", "children", "get", "exists", "create", "set", "delete", "replace"}[o]
+	return [...]string{"sync", "children", "get", "exists", "create", "set", "delete", "remove", "replace"}[o]
 }
 
 // Tag names one request. Results that come after the Machine stopped waiting are told by it.
@@ -39,7 +40,7 @@ type Call struct {
 	Watch     bool   // of OpChildren, OpGet, OpExists: also leave a one-shot watch; OpExists leaves one on a missing node too
 	Data      []byte // of OpCreate, OpSet, OpReplace
 	Ephemeral bool   // of OpCreate
-	Version   int32  // of OpSet
+	Version   int32  // of OpSet, OpRemove
 }
 
 // Stat is what is used of a znode's metadata.

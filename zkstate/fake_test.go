@@ -151,7 +151,10 @@ func (c *fakeClient) Set(path string, data []byte, version int32) (*zk.Stat, err
 	return stat(res), res.Err
 }
 
-func (c *fakeClient) Delete(path string, _ int32) error {
+func (c *fakeClient) Delete(path string, version int32) error {
+	if version >= 0 {
+		return c.call(Call{Op: OpRemove, Path: path, Version: version}).Err
+	}
 	return c.call(Call{Op: OpDelete, Path: path}).Err
 }
 

@@ -13,9 +13,8 @@ import (
 )
 
 const (
-	maxMaintenance = 4 << 10  // bytes of a maintenance node that are read
-	maxRecord      = 64 << 10 // bytes of a status record
-	maxPeers       = 256      // status records of one service
+	maxRecord = 64 << 10 // bytes of a status record
+	maxPeers  = 256      // status records of one service
 	// Least time between two readings of one thing, so that a storm of changes costs a bounded number of calls. The
 	// first change is read at once.
 	readGap  = 20 * time.Millisecond
@@ -25,19 +24,22 @@ const (
 // service is what is known and under way of one service.
 type service struct {
 	Service
-	claims, maintenance, peers read
-	records                    map[string]*peer // by node name
-	tooMany                    bool             // more than maxPeers, and logged
-	own                        []*claim         // one per authoritative VIP, in the order of the configuration
-	reading                    uint64           // number of the newest reading of the claims that was begun
-	view                       uint64           // number of the newest that is complete, and which own holds
-	record                     record
+	claims, maintenance, failback, peers read
+
+	records  map[string]*peer // by node name
+	tooMany  bool             // more than maxPeers, and logged
+	own      []*claim         // one per authoritative VIP, in the order of the configuration
+	reading  uint64           // number of the newest reading of the claims that was begun
+	view     uint64           // number of the newest that is complete, and which own holds
+	record   record
+	removals [numFlags]removal
 }
 
 func newService(cfg Service) *service {
 	s := &service{Service: cfg, records: make(map[string]*peer)}
 	s.claims = read{path: cfg.ClaimsPath, gap: readGap, start: (*Machine).readClaims}
 	s.maintenance = read{path: cfg.MaintenancePath, gap: readGap, start: (*Machine).readMaintenance}
+	s.failback = read{path: cfg.FailbackPath, gap: readGap, start: (*Machine).readFailback}
 	s.peers = read{path: path.Dir(cfg.StatusPath), gap: peersGap, start: (*Machine).readPeers}
 	for _, vip := range cfg.Authoritative {
 		if !slices.Contains(cfg.VIPs, vip) {
@@ -49,7 +51,12 @@ func newService(cfg Service) *service {
 	return s
 }
 
-func (s *service) reads() []*read { return []*read{&s.claims, &s.maintenance, &s.peers} }
+func (s *service) reads() []*read {
+	if s.FailbackPath == "" {
+		return []*read{&s.claims, &s.maintenance, &s.peers}
+	}
+	return []*read{&s.claims, &s.maintenance, &s.failback, &s.peers}
+}
 
 // begin prepares for a session that came up: everything is to be read, and nothing is under way.
 func (s *service) begin() {
@@ -60,6 +67,7 @@ func (s *service) begin() {
 		c.busy, c.retry, c.need = false, retry{}, s.reading+1
 	}
 	s.record.busy, s.record.retry, s.record.check = false, retry{}, true
+	s.removals = [numFlags]removal{}
 }
 
 // unwatch forgets all watches, which ended with the session before.
@@ -262,43 +270,6 @@ func (m *Machine) makeDir(dir string, done func(error)) {
 		default:
 			done(res.Err)
 		}
-	})
-}
-
-// readMaintenance reads whether the maintenance node exists, and what it says.
-func (m *Machine) readMaintenance(s *service, r *read, loud bool) {
-	asked := r.watch.ask()
-	m.call(Call{Op: OpExists, Path: r.path, Watch: asked}, func(p *pending, res Result) {
-		if res.Err != nil {
-			m.fail(r, res.Err)
-			return
-		}
-		if r.watch.got(asked, markOf(res.Stat)) {
-			r.soil(true)
-		}
-		ev := MaintenanceRead{Service: s.Name, Session: m.id, Began: p.sent, Present: res.Found}
-		if !res.Found || res.Stat.Length > maxMaintenance {
-			m.finish(r, ev, loud)
-			return
-		}
-		m.call(Call{Op: OpGet, Path: r.path}, func(_ *pending, res Result) {
-			switch {
-			case errors.Is(res.Err, zk.ErrNoNode):
-				r.again()
-				return
-			case errors.Is(res.Err, zk.ErrNoAuth):
-				m.deny(r.path, "READ") // that it exists is what counts
-			case res.Err != nil:
-				m.fail(r, res.Err)
-				return
-			case len(res.Data) <= maxMaintenance:
-				ev.Data = res.Data
-			}
-			if res.Err == nil {
-				m.allow(r.path, "READ")
-			}
-			m.finish(r, ev, loud)
-		})
 	})
 }
 

@@ -64,7 +64,7 @@ func New(cfg Config, log *logrus.Entry) *Session {
 
 // Set replaces the wish. It may be called from any goroutine and returns at once; w must not be changed afterwards.
 func (s *Session) Set(w Want) {
-	w.Claims, w.Statuses = maps.Clone(w.Claims), maps.Clone(w.Statuses)
+	w.Claims, w.Statuses, w.Remove = maps.Clone(w.Claims), maps.Clone(w.Statuses), maps.Clone(w.Remove)
 	s.mu.Lock()
 	s.want = &w
 	s.mu.Unlock()
@@ -260,6 +260,8 @@ func do(c client, call Call) Result {
 		_, res.Err = c.Set(call.Path, call.Data, call.Version)
 	case OpDelete:
 		res.Err = c.Delete(call.Path, -1)
+	case OpRemove:
+		res.Err = c.Delete(call.Path, call.Version)
 	case OpReplace:
 		_, res.Err = c.Multi(
 			&zk.DeleteRequest{Path: call.Path, Version: -1},

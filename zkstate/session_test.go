@@ -375,7 +375,7 @@ func TestWords(t *testing.T) {
 
 func TestMachinePanicsOnWhatCannotBe(t *testing.T) {
 	for name, do := range map[string]func(){
-		"input":   func() { newPlayer().step(0, nil) },
+		"input":   func() { newPlayer(testConfig()).step(0, nil) },
 		"op":      func() { do(nil, Call{Op: OpReplace + 1}) },
 		"foreign": func() { newService(Service{Authoritative: []string{"a"}}) },
 		"json":    func() { mustJSON(make(chan int)) },

@@ -1,6 +1,7 @@
 package zkstate
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -318,6 +319,7 @@ func (m *Machine) pumpSession() {
 	}
 	for _, s := range m.services {
 		m.pumpClaims(s)
+		m.pumpRemovals(s)
 		m.pumpRecord(s)
 	}
 	m.later(m.resyncAt)
@@ -386,12 +388,19 @@ func sameReading(a, b Event) bool {
 		return ok && reflect.DeepEqual(a.Claims, b.Claims)
 	case MaintenanceRead:
 		b, ok := b.(MaintenanceRead)
-		return ok && a.Present == b.Present && string(a.Data) == string(b.Data) && (a.Data == nil) == (b.Data == nil)
+		return ok && sameFlag(a.Present, b.Present, a.Data, b.Data)
+	case FailbackRead:
+		b, ok := b.(FailbackRead)
+		return ok && sameFlag(a.Present, b.Present, a.Data, b.Data)
 	case PeersRead:
 		b, ok := b.(PeersRead)
 		return ok && reflect.DeepEqual(a.Peers, b.Peers)
 	}
 	return false
+}
+
+func sameFlag(a, b bool, dataA, dataB []byte) bool {
+	return a == b && bytes.Equal(dataA, dataB) && (dataA == nil) == (dataB == nil)
 }
 
 // deny logs once that an ACL forbids something.

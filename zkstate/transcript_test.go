@@ -46,6 +46,7 @@ func testConfig() Config {
 //
 //	tick · up CONN ID TIMEOUT · down CONN · expired CONN · changed CONN PATH · resync · stop · abandon
 //	want VIP=WISH… health=WORD        what should lie in ZooKeeper
+//	want -maintenance=DATA -failback=DATA    what should go, if it says this
 //	serve                             the tree answers all calls and delivers the watches, until nothing is left to do
 //	serve 1                           it answers one call
 //	overtaken PATH                    it answers one call, but the removal of PATH is told before
@@ -66,7 +67,7 @@ type player struct {
 	conn    uint64
 }
 
-func newPlayer() *player {
+func newPlayer(cfg Config) *player {
 	p := &player{}
 	p.tree = newTree(func(session int64, path string) {
 		if session == p.session {
@@ -76,7 +77,7 @@ func newPlayer() *player {
 	log := logrus.New()
 	log.SetOutput(&p.logged)
 	log.SetFormatter(lineFormat{})
-	p.m = NewMachine(testConfig(), logrus.NewEntry(log))
+	p.m = NewMachine(cfg, logrus.NewEntry(log))
 	return p
 }
 
@@ -158,6 +159,8 @@ func eventText(ev Event) string {
 			s += fmt.Sprintf(" %q", ev.Data)
 		}
 		return s
+	case FailbackRead:
+		return fmt.Sprintf("failback %s in %#x since %v: %v %q", ev.Service, ev.Session, at(ev.Began), ev.Present, ev.Data)
 	case PeersRead:
 		s := fmt.Sprintf("peers %s in %#x since %v:", ev.Service, ev.Session, at(ev.Began))
 		for _, n := range slices.Sorted(maps.Keys(ev.Peers)) {
@@ -215,9 +218,13 @@ func (p *player) answer(at time.Duration, op, path, word string) error {
 }
 
 func (p *player) want(words []string) Want {
-	w := Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]Status)}
+	w := Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]Status), Remove: make(map[FlagKey][]byte)}
 	for _, word := range words {
 		k, v, _ := strings.Cut(word, "=")
+		if f := slices.Index([]string{"-maintenance", "-failback"}, k); f >= 0 {
+			w.Remove[FlagKey{"web", Flag(f)}] = []byte(v)
+			continue
+		}
 		switch v {
 		case "hold":
 			w.Claims[ClaimKey{"web", k}] = Hold
@@ -321,7 +328,11 @@ func TestTranscripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := newPlayer()
+			cfg := testConfig()
+			if strings.HasPrefix(filepath.Base(file), "failback") {
+				cfg.Services[0].FailbackPath = "/x/failback/web/n1"
+			}
+			p := newPlayer(cfg)
 			for line := range strings.Lines(string(want)) {
 				line = strings.TrimRight(line, "\n")
 				switch {

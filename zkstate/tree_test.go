@@ -191,6 +191,15 @@ func (t *tree) serve(session int64, node string, c Call) Result {
 	case OpDelete:
 		t.checkRemoval(session, node, c.Path)
 		res.Err = t.remove(c.Path)
+	case OpRemove:
+		switch {
+		case n == nil:
+			res.Err = zk.ErrNoNode
+		case n.stat.Version != c.Version:
+			res.Err = zk.ErrBadVersion
+		default:
+			res.Err = t.remove(c.Path)
+		}
 	case OpReplace:
 		t.checkRemoval(session, node, c.Path)
 		if t.deny["CREATE "+path.Dir(c.Path)] {

@@ -51,6 +51,22 @@ const (
 	PolicyAnnounce Policy = "announce" // every backed-up VIP is announced
 )
 
+// DrainStyle says what becomes of a route while its node is drained and nobody has taken it over yet.
+type DrainStyle string
+
+const (
+	DrainWithdraw DrainStyle = "withdraw" // it stays as it is, and is then withdrawn
+	DrainGShut    DrainStyle = "gshut"    // it gets drain_med and the community GRACEFUL_SHUTDOWN (RFC 8326) first
+)
+
+// Failback says when a node that failed takes its own VIPs back.
+type Failback string
+
+const (
+	FailbackAuto   Failback = "auto"   // when it can serve again, after failback_delay
+	FailbackManual Failback = "manual" // when an operator says so ("exazk failback"), or when nobody has them
+)
+
 // Service is one service: its VIPs, its check and how it is announced.
 type Service struct {
 	Name          string
@@ -66,7 +82,16 @@ type Service struct {
 	Overlap      time.Duration // how long both announce a VIP that changes hands
 	DrainTimeout time.Duration // after this long a draining node withdraws although nobody took over
 	StartGrace   time.Duration // how long an unknown holds routes as they are after the start
-	MinNeighbors int           // established neighbors needed to claim a VIP; 0 claims without any
+	DrainStyle   DrainStyle
+	Failback     Failback
+	// FailbackDelay is how long a node that was away leaves its VIPs to the node that has them, counted from when it could
+	// serve again. It does not apply where nobody has them.
+	FailbackDelay time.Duration
+	// FlapHold is how long the check must pass after its second failure within two FlapHold before the node takes VIPs from
+	// others; it doubles with every further failure, up to ten minutes. 0 switches that off.
+	FlapHold     time.Duration
+	LastResort   bool // announce, demoted, although the check fails, while nobody else does
+	MinNeighbors int  // established neighbors needed to claim a VIP; 0 claims without any
 
 	Check    Check
 	Announce Attributes
@@ -85,6 +110,7 @@ type Check struct {
 type Attributes struct {
 	MED       uint32     // of an authoritative VIP
 	BackupMED uint32     // of one that this node backs up
+	DrainMED  uint32     // of one that is about to be withdrawn, and of one that is announced as a last resort
 	NextHop   netip.Addr // the zero Addr means "self"
 }
 
@@ -259,6 +285,11 @@ type rawService struct {
 	Overlap           durationValue `toml:"overlap"`
 	DrainTimeout      durationValue `toml:"drain_timeout"`
 	StartGrace        durationValue `toml:"start_grace"`
+	DrainStyle        textValue     `toml:"drain_style"`
+	Failback          textValue     `toml:"failback"`
+	FailbackDelay     durationValue `toml:"failback_delay"`
+	FlapHold          durationValue `toml:"flap_hold"`
+	LastResort        boolValue     `toml:"last_resort"`
 	MinNeighbors      numberValue   `toml:"min_neighbors"`
 	Check             rawCheck      `toml:"check"`
 	Announce          rawAnnounce   `toml:"announce"`
@@ -278,6 +309,7 @@ type rawCheck struct {
 type rawAnnounce struct {
 	MED       numberValue `toml:"med"`
 	BackupMED numberValue `toml:"backup_med"`
+	DrainMED  numberValue `toml:"drain_med"`
 	NextHop   textValue   `toml:"next_hop"`
 }
 
@@ -296,6 +328,9 @@ func (r *rawService) fillDefaults() {
 	orDuration(&r.Overlap, time.Second)
 	orDuration(&r.DrainTimeout, 10*time.Second)
 	orDuration(&r.StartGrace, 15*time.Second)
+	orText(&r.DrainStyle, string(DrainWithdraw))
+	orText(&r.Failback, string(FailbackAuto))
+	orDuration(&r.FlapHold, time.Minute)
 	orNumber(&r.MinNeighbors, 1)
 	orDuration(&r.Check.Interval, time.Second)
 	if fast := 200 * time.Millisecond; r.Check.Interval.V > 0 {
@@ -306,6 +341,7 @@ func (r *rawService) fillDefaults() {
 	orNumber(&r.Check.Fall, 2)
 	orNumber(&r.Announce.MED, 100)
 	orNumber(&r.Announce.BackupMED, 200)
+	orNumber(&r.Announce.DrainMED, 1000)
 	orText(&r.Announce.NextHop, "self")
 }
 
@@ -352,8 +388,9 @@ func (s *Service) render(b *strings.Builder) {
 	fmt.Fprintf(b, "\n[[service]]\nname = %q\nauthoritative = %s\nbackup_for = %s\n", s.Name, tomlList(vipTexts(s.Authoritative)), tomlList(vipTexts(s.BackupFor)))
 	fmt.Fprintf(b, "zk_path_service = %q\nzk_path_maintenance = %q\nzk_path_failback = %q\nzk_path_status = %q\n", s.ClaimsPath, s.MaintenancePath, s.FailbackPath, s.StatusPath)
 	fmt.Fprintf(b, "on_zk_loss = %q\noverlap = %q\ndrain_timeout = %q\nstart_grace = %q\nmin_neighbors = %d\n", s.OnZKLoss, s.Overlap, s.DrainTimeout, s.StartGrace, s.MinNeighbors)
+	fmt.Fprintf(b, "drain_style = %q\nfailback = %q\nfailback_delay = %q\nflap_hold = %q\nlast_resort = %v\n", s.DrainStyle, s.Failback, s.FailbackDelay, s.FlapHold, s.LastResort)
 	fmt.Fprintf(b, "[service.check]\ncommand = %s\ninterval = %q\nfast_interval = %q\ntimeout = %q\nrise = %d\nfall = %d\n", tomlString(s.Check.Command), s.Check.Interval, s.Check.FastInterval, s.Check.Timeout, s.Check.Rise, s.Check.Fall)
-	fmt.Fprintf(b, "[service.announce]\nmed = %d\nbackup_med = %d\nnext_hop = %q\n", s.Announce.MED, s.Announce.BackupMED, nextHop)
+	fmt.Fprintf(b, "[service.announce]\nmed = %d\nbackup_med = %d\ndrain_med = %d\nnext_hop = %q\n", s.Announce.MED, s.Announce.BackupMED, s.Announce.DrainMED, nextHop)
 }
 
 // vipTexts writes host routes without their mask, as people write VIPs.
@@ -450,6 +487,8 @@ var (
 	logLevels        = []string{"debug", "info", "warn", "error"}
 	logFormats       = []string{"text", "json"}
 	syslogFacilities = []string{"kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"}
+	drainStyles      = []string{string(DrainWithdraw), string(DrainGShut)}
+	failbacks        = []string{string(FailbackAuto), string(FailbackManual)}
 	policies         = []string{string(PolicyHold), string(PolicyWithdraw), string(PolicyAnnounce)}
 )
 

@@ -20,8 +20,9 @@ func TestDefaults(t *testing.T) {
 		Name: "apex", Authoritative: s.Authoritative, BackupFor: s.BackupFor,
 		ClaimsPath: "/exabgp/service/apex", MaintenancePath: "/exabgp/maintenance/apex/node1", FailbackPath: "/exabgp/failback/apex/node1", StatusPath: "/exabgp/status/apex/node1",
 		OnZKLoss: PolicyHold, Overlap: time.Second, DrainTimeout: 10 * time.Second, StartGrace: 15 * time.Second, MinNeighbors: 1,
+		DrainStyle: DrainWithdraw, Failback: FailbackAuto, FlapHold: time.Minute,
 		Check:    Check{Command: "true", Interval: time.Second, FastInterval: 200 * time.Millisecond, Timeout: time.Second, Rise: 3, Fall: 2},
-		Announce: Attributes{MED: 100, BackupMED: 200},
+		Announce: Attributes{MED: 100, BackupMED: 200, DrainMED: 1000},
 	}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v\nwant %+v", s, want)
@@ -114,6 +115,8 @@ func TestBadConfigs(t *testing.T) {
 		"failback path shared":  {replace(service, service+"\nzk_path_failback = \"/exabgp/maintenance/apex/x\""), []string{`zk_path_failback: "/exabgp/maintenance/apex" holds other things already`}},
 		"med":                   {storyConfig + "[service.announce]\nmed = 300\nbackup_med = 4294967296\n", []string{"backup_med: 4294967296 is out of range; remedy: write 0 to 4294967295"}},
 		"backup better":         {storyConfig + "[service.announce]\nmed = 300\n", []string{"backup_med: 200 is better than med = 300"}},
+		"drain better":          {storyConfig + "[service.announce]\ndrain_med = 150\n", []string{"drain_med: 150 is better than backup_med = 200"}},
+		"words":                 {replace(service, service+"\ndrain_style = \"soft\"\nfailback = \"never\""), []string{`drain_style: "soft" is not known; remedy: write one of withdraw, gshut`, `failback: "never" is not known`}},
 		"next-hop":              {storyConfig + "[service.announce]\nnext_hop = \"2001:db8::1\"\n", []string{"next_hop: 2001:db8::1 is not of the family of 10.20.255.1/32"}},
 		"next-hop word":         {storyConfig + "[service.announce]\nnext_hop = \"me\"\n", []string{`next_hop: "me" is not a next-hop; remedy: write "self"`}},
 		"policy":                {replace(service, service+"\non_zk_loss = \"panic\""), []string{`on_zk_loss: "panic" is not known; remedy: write one of hold, withdraw, announce`}},

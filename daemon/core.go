@@ -35,6 +35,10 @@ const (
 	ReasonAuthoritative      Reason = "authoritative"       // announced: it is ours and we are serviceable
 	ReasonUnclaimed          Reason = "unclaimed"           // announced: it is another node's, and nobody claims it
 	ReasonClaimed            Reason = "claimed"             // withdrawn: its owner claims it
+	ReasonFailbackManual     Reason = "failback-manual"     // withdrawn: another node has it, until an operator gives it back
+	ReasonFailbackDelay      Reason = "failback-delay"      // withdrawn: another node has it, for failback_delay
+	ReasonFlapping           Reason = "flapping"            // withdrawn: another node has it, until the check has passed for long enough
+	ReasonLastResort         Reason = "last-resort"         // announced although the check fails: nobody else announces it
 	ReasonOverlap            Reason = "overlap"             // kept: its owner is back, for less than overlap
 	ReasonConflict           Reason = "conflict"            // withdrawn: it is ours, and somebody else claims it
 	ReasonUnhealthy          Reason = "unhealthy"           // withdrawn: the check fails
@@ -76,6 +80,17 @@ const (
 	Drained                // taken over, or waited for long enough, or never announced
 )
 
+// Others is what the status records of the other nodes say about a VIP.
+type Others uint8
+
+const (
+	OthersUnread Others = iota // not read since ZooKeeper was away
+	OthersNone                 // nobody else announces it
+	OthersLesser               // only nodes announce it as a last resort that have less right to than this one
+	OthersPrior                // only nodes announce it as a last resort, one of which has more right to
+	OthersServe                // a healthy node announces it
+)
+
 // Facts is everything that the verdict about one VIP depends on.
 type Facts struct {
 	Authoritative bool
@@ -83,6 +98,9 @@ type Facts struct {
 	Maintenance   Presence
 	Claim         ClaimView
 	Stale         bool // ZooKeeper is or was away, and the claims were not read again since
+	Others        Others
+	Wait          Reason // why this node lets another one keep the VIP for now; empty if it does not
+	LastResort    bool   // last_resort is on
 	Drain         DrainState
 	Stopping      bool   // the drain is that of the process, not of the operator
 	StartOver     bool   // start_grace has passed: what is still unknown is not waited for any longer
@@ -110,8 +128,10 @@ func Decide(f Facts) Verdict {
 	keep := func(r Reason) Verdict { return Verdict{f.Last, f.LastRole, r} }
 
 	switch {
+	case f.Health == health.Unhealthy && f.LastResort && f.Drain == NotDraining && needed(f):
+		return Verdict{Announce, role, ReasonLastResort}
 	case f.Health == health.Unhealthy:
-		return withdraw(ReasonUnhealthy) // a sick announcer is a black hole: nothing outranks this
+		return withdraw(ReasonUnhealthy) // a sick announcer is a black hole: nothing else outranks this
 	case f.Drain == Draining:
 		return keep(ReasonDraining)
 	case f.Drain == Drained && f.Stopping:
@@ -129,6 +149,23 @@ func Decide(f Facts) Verdict {
 	}
 }
 
+// needed says whether a sick node must announce a VIP as a last resort. One that announces it already goes on until a
+// healthy node has it, or one with more right to be the last; one that does not begins only where nobody does. So two
+// sick nodes never withdraw because of each other. What cannot be seen is not a reason to announce while sick.
+func needed(f Facts) bool {
+	switch f.Others {
+	case OthersNone:
+		return f.Last == Announce || f.Claim != ClaimPresent && f.Claim != ClaimReturns // a Python node has a claim and no record
+	case OthersLesser:
+		return f.Last == Announce
+	}
+	return false
+}
+
+// yields says whether a node that was away, or whose check flaps, leaves a VIP to the node that has it now. It never
+// makes a node withdraw what it announces.
+func yields(f Facts) bool { return f.Wait != "" && f.Others == OthersServe && f.Last != Announce }
+
 // decideOwn is the verdict of a healthy, undrained node about a VIP that it is authoritative for. Without ZooKeeper it
 // is announced all the same: two announcers are harmless, none is an outage.
 func decideOwn(f Facts, keep func(Reason) Verdict) Verdict {
@@ -141,6 +178,8 @@ func decideOwn(f Facts, keep func(Reason) Verdict) Verdict {
 		return Verdict{Hold, Authoritative, ReasonMaintenanceUnknown}
 	case f.Claim == ClaimUnread && !f.StartOver:
 		return Verdict{Hold, Authoritative, ReasonClaimsUnread}
+	case yields(f):
+		return Verdict{Withdraw, Authoritative, f.Wait}
 	default:
 		return Verdict{Announce, Authoritative, ReasonAuthoritative}
 	}
@@ -164,6 +203,8 @@ func decideBackup(f Facts, keep func(Reason) Verdict) Verdict {
 		return keep(ReasonClaimsStale) // while we cannot read, nothing that we announce goes
 	case f.Claim == ClaimPresent:
 		return Verdict{Withdraw, Backup, ReasonClaimed}
+	case yields(f):
+		return Verdict{Withdraw, Backup, f.Wait}
 	default:
 		return Verdict{Announce, Backup, ReasonUnclaimed}
 	}
@@ -205,16 +246,17 @@ func (c *Core) Step(now time.Time, ev Event) Decision {
 	d := Decision{Resync: slept, Want: newWant()}
 	for _, s := range c.services {
 		c.stepClaims(now, s)
+		c.stepMaintenance(now, s, &d.Want)
 		c.stepDrain(now, s)
 		for _, v := range s.vips {
 			verdict := Decide(c.facts(now, s, v))
-			v.adopt(verdict, &s.conf.Announce)
+			v.adopt(verdict, s.conf)
 			d.Why = append(d.Why, VIPVerdict{s.conf.Name, v.name, verdict, c.detail(s, v, verdict)})
 			if v.authoritative {
 				d.Want.Claims[zkstate.ClaimKey{Service: s.conf.Name, VIP: v.name}] = c.wish(s, v, verdict)
 			}
 		}
-		d.Want.Statuses[s.conf.Name] = c.status(s)
+		d.Want.Statuses[s.conf.Name] = c.status(now, s)
 	}
 	d.Table = exabgp.Table{Epoch: c.epoch, Routes: c.routes()}
 	d.Exit = c.exit(now)

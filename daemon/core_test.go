@@ -21,17 +21,14 @@ import (
 
 // everyFacts calls f with every combination of facts.
 func everyFacts(f func(Facts)) {
-	booleans := []bool{false, true}
-	for _, auth := range booleans {
-		for h := health.Unknown; h <= health.Unhealthy; h++ {
-			for m := PresenceUnknown; m <= PresencePresent; m++ {
-				for cl := ClaimUnread; cl <= ClaimPresent; cl++ {
-					for dr := NotDraining; dr <= Drained; dr++ {
-						for bits := range 16 {
-							for _, p := range []Policy{PolicyHold, PolicyWithdraw, PolicyAnnounce} {
-								for last := Hold; last <= Withdraw; last++ {
-									f(Facts{auth, h, m, cl, bits&8 != 0, dr, bits&1 != 0, bits&2 != 0, bits&4 != 0, p, last, Authoritative})
-								}
+	for h := health.Unknown; h <= health.Unhealthy; h++ {
+		for m := PresenceUnknown; m <= PresencePresent; m++ {
+			for cl := ClaimUnread; cl <= ClaimPresent; cl++ {
+				for dr := NotDraining; dr <= Drained; dr++ {
+					for o := OthersUnread; o <= OthersServe; o++ {
+						for last := Hold; last <= Withdraw; last++ {
+							for bits := range 128 {
+								f(factsOf(bits, Facts{Health: h, Maintenance: m, Claim: cl, Drain: dr, Others: o, Last: last}))
 							}
 						}
 					}
@@ -39,6 +36,19 @@ func everyFacts(f func(Facts)) {
 			}
 		}
 	}
+}
+
+// factsOf adds what is one bit each to facts.
+func factsOf(bits int, f Facts) Facts {
+	bit := func(n int) bool { return bits>>n&1 == 1 }
+	f.Authoritative, f.Stopping, f.StartOver, f.ZooKeeperLost, f.Stale, f.LastResort = bit(0), bit(1), bit(2), bit(3), bit(4), bit(5)
+	f.OnZKLoss = PolicyHold
+	if bit(6) {
+		f.Wait, f.OnZKLoss = ReasonFlapping, PolicyAnnounce
+	} else if bit(1) {
+		f.OnZKLoss = PolicyWithdraw
+	}
+	return f
 }
 
 // TestDecideKeepsThePromises checks the order of the promises for every combination of facts: sick and drained nodes do
@@ -52,8 +62,12 @@ func TestDecideKeepsThePromises(t *testing.T) {
 			t.Fatalf("%+v: no reason", f)
 		}
 		switch {
-		case f.Health == health.Unhealthy && v.Action != Withdraw:
+		case f.Health == health.Unhealthy && v.Action != Withdraw && !f.LastResort:
 			t.Errorf("%+v: a sick node: %v", f, v)
+		case f.Health == health.Unhealthy && v.Action == Announce && f.Drain == NotDraining && (f.Others == OthersServe || f.Others == OthersUnread || f.Others == OthersPrior):
+			t.Errorf("%+v: a sick node that is not the last resort: %v", f, v)
+		case f.Health == health.Unhealthy && f.LastResort && f.Drain == NotDraining && f.Others == OthersNone && f.Last == Announce && v.Action != Announce:
+			t.Errorf("%+v: the last announcer of a VIP went: %v", f, v)
 		case f.Drain == Drained && v.Action != Withdraw:
 			t.Errorf("%+v: a drained node: %v", f, v)
 		case f.Health == health.Unknown && f.Drain == NotDraining && v.Action == Announce:
@@ -65,6 +79,9 @@ func TestDecideKeepsThePromises(t *testing.T) {
 			return
 		}
 		switch {
+		case f.Wait != "" && f.Last == Announce && v.Action == Withdraw && v.Reason == f.Wait:
+			t.Errorf("%+v: withdrew in order to wait: %v", f, v)
+		case f.Wait != "" && f.Others == OthersServe && f.Last != Announce: // may wait
 		case f.Authoritative && v.Action == Withdraw && f.Claim != ClaimPresent && f.Claim != ClaimReturns:
 			t.Errorf("%+v: the own VIP of a healthy node: %v", f, v)
 		case !f.Authoritative && f.Claim == ClaimUnread && !f.ZooKeeperLost && v.Action != Hold:

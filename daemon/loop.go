@@ -138,9 +138,9 @@ func (l *Loop) logVerdicts(d Decision) {
 			log = log.WithField("detail", now.Detail)
 		}
 		switch now.Reason {
-		case ReasonConflict:
+		case ReasonConflict, ReasonLastResort:
 			log.Error("verdict changed")
-		case ReasonUnhealthy, ReasonZooKeeperLost:
+		case ReasonUnhealthy, ReasonZooKeeperLost, ReasonFlapping:
 			log.Warn("verdict changed")
 		default:
 			log.Info("verdict changed")

@@ -65,11 +65,17 @@ func (r *rawService) resolve(f *faults, key, node string, used map[string]string
 		Overlap:         f.duration(key+".overlap", r.Overlap, 0, time.Minute),
 		DrainTimeout:    f.duration(key+".drain_timeout", r.DrainTimeout, 0, 10*time.Minute),
 		StartGrace:      f.duration(key+".start_grace", r.StartGrace, 0, 10*time.Minute),
+		DrainStyle:      DrainStyle(f.oneOf(key+".drain_style", r.DrainStyle, drainStyles)),
+		Failback:        Failback(f.oneOf(key+".failback", r.Failback, failbacks)),
+		FailbackDelay:   f.duration(key+".failback_delay", r.FailbackDelay, 0, 24*time.Hour),
+		FlapHold:        f.duration(key+".flap_hold", r.FlapHold, 0, time.Hour),
+		LastResort:      f.boolean(key+".last_resort", r.LastResort),
 		MinNeighbors:    int(f.number(key+".min_neighbors", r.MinNeighbors, 0, 1000)),
 		Check:           r.Check.resolve(f, key+".check"),
 		Announce: Attributes{
 			MED:       uint32(f.number(key+".announce.med", r.Announce.MED, 0, maxMED)),
 			BackupMED: uint32(f.number(key+".announce.backup_med", r.Announce.BackupMED, 0, maxMED)),
+			DrainMED:  uint32(f.number(key+".announce.drain_med", r.Announce.DrainMED, 0, maxMED)),
 		},
 	}
 	s.Announce.NextHop = f.nextHop(key+".announce.next_hop", r.Announce.NextHop, slices.Concat(s.Authoritative, s.BackupFor))
@@ -78,6 +84,9 @@ func (r *rawService) resolve(f *faults, key, node string, used map[string]string
 	}
 	if s.Announce.BackupMED < s.Announce.MED {
 		f.add(key+".announce.backup_med", "%d is better than med = %d; remedy: a backup must look worse, so give it a higher MED", s.Announce.BackupMED, s.Announce.MED)
+	}
+	if s.Announce.DrainMED < s.Announce.BackupMED {
+		f.add(key+".announce.drain_med", "%d is better than backup_med = %d; remedy: what is about to go must look worse, so give it a higher MED", s.Announce.DrainMED, s.Announce.BackupMED)
 	}
 	f.distinctPaths(key, &s, used)
 	return s

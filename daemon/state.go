@@ -26,6 +26,8 @@ const (
 	// without a new "up". The router may have closed it meanwhile; ExaBGP learns that with its next keepalive, a third of
 	// the hold time later: 60 s with ExaBGP's default of 180 s.
 	linkTrust = 60 * time.Second
+	// flapMax bounds the hold that grows with the failures of a check.
+	flapMax = 10 * time.Minute
 	// stopGrace is the time that the withdraws may take after stopBound.
 	stopGrace = 200 * time.Millisecond
 )
@@ -47,6 +49,7 @@ type Core struct {
 
 	epoch     uint64
 	neighbors []neighbor              // sorted by peer, then local address
+	heard     time.Time               // since when a neighbor is up; zero while none is
 	links     map[string]link.Changed // by interface; looked up, never walked
 	listed    bool                    // something is known about neighbors
 
@@ -85,9 +88,14 @@ func (n *neighbor) word() string {
 type service struct {
 	conf        *Service
 	health      health.Changed
-	maintenance Presence
-	note        string // what the operator wrote into the maintenance node
+	passing     time.Time // since when the check passes
+	failures    int       // of the check, that came close together
+	failed      time.Time // when the last of them came
+	maintenance Presence  // a node whose time is over is absent
+	flag        Flag      // what the operator wrote into the maintenance node
+	failback    []byte    // an operator's word to take the VIPs back, to be removed; nil if there is none
 	peers       map[string]zkstate.Status
+	peersRead   bool // since the process last slept and since ZooKeeper was last away
 	current     bool // the claims were read since the process last slept and since ZooKeeper was last away
 	drainSince  *time.Time
 	vips        []*vip // in NLRI order
@@ -110,6 +118,9 @@ type vip struct {
 	acked     bool // ack holds something
 	refused   bool // the last answer to want was "error"
 	needEpoch uint64
+
+	away  bool // it was away while another node took over, and has not been announced since
+	asked bool // whether it was away before the start is decided
 
 	drain    DrainState
 	taker    string // the node that took it over
@@ -165,7 +176,7 @@ func (c *Core) noticeSleep(now time.Time) bool {
 // outdate notes that what was read from ZooKeeper may be old.
 func (c *Core) outdate() {
 	for _, s := range c.services {
-		s.current = false
+		s.current, s.peersRead = false, false
 	}
 }
 
@@ -178,12 +189,12 @@ func (c *Core) apply(now time.Time, ev Event) {
 		}
 	case FromHealth:
 		if s := c.service(ev.Service); s != nil {
-			s.health = ev.Changed
+			s.setHealth(now, ev.Changed)
 		}
 	case FromLink:
 		c.setLink(now, ev.Changed)
 	case FromExaBGP:
-		c.applyExaBGP(ev.Event)
+		c.applyExaBGP(now, ev.Event)
 	case FromZooKeeper:
 		c.applyZooKeeper(now, ev.Event)
 	default:
@@ -191,12 +202,12 @@ func (c *Core) apply(now time.Time, ev Event) {
 	}
 }
 
-func (c *Core) applyExaBGP(ev exabgp.Event) {
+func (c *Core) applyExaBGP(now time.Time, ev exabgp.Event) {
 	switch ev := ev.(type) {
 	case exabgp.NeighborChanged:
-		c.setNeighbor(ev)
+		c.setNeighbor(now, ev)
 	case exabgp.NeighborsListed:
-		c.setNeighbors(ev.Established)
+		c.setNeighbors(now, ev.Established)
 	case exabgp.TrackingUnavailable:
 		c.tracking = false // until ExaBGP tells something after all
 	case exabgp.EventsMissing: // the neighbors are polled from now on; the log has the remedy
@@ -239,17 +250,127 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 		}
 	case zkstate.MaintenanceRead:
 		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
-			s.maintenance, s.note = PresenceAbsent, ""
+			s.maintenance, s.flag = PresenceAbsent, Flag{}
 			if ev.Present {
-				s.maintenance, s.note = PresencePresent, string(ev.Data)
+				s.maintenance, s.flag = PresencePresent, ParseFlag(ev.Data)
 			}
+		}
+	case zkstate.FailbackRead:
+		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
+			s.setFailback(ev)
 		}
 	case zkstate.PeersRead:
 		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
-			s.peers = ev.Peers
+			s.peers, s.peersRead = ev.Peers, true
 		}
 	default:
 		panic(fmt.Sprintf("bug: unknown event %T", ev))
+	}
+}
+
+// setHealth counts failures that come close together, so that a check that flaps moves its VIPs ever more rarely.
+func (s *service) setHealth(now time.Time, ch health.Changed) {
+	switch ch.State {
+	case health.Healthy:
+		s.passing = now
+	case health.Unhealthy:
+		s.passing = time.Time{}
+		if now.Sub(s.failed) > 2*max(s.conf.FlapHold, s.hold()) {
+			s.failures = 0
+		}
+		s.failures++
+		s.failed = now
+		for _, v := range s.vips {
+			v.away = true
+		}
+	}
+	s.health = ch
+}
+
+// hold is how long the check must pass before this node takes a VIP from one that has it: nothing after one failure,
+// flap_hold after a second one within two flap_hold, and twice as long after each further one that comes within two of
+// those, up to flapMax.
+func (s *service) hold() time.Duration {
+	if s.failures < 2 {
+		return 0
+	}
+	return min(s.conf.FlapHold<<min(s.failures-2, 16), max(flapMax, s.conf.FlapHold))
+}
+
+// setFailback obeys an operator's word once.
+func (s *service) setFailback(ev zkstate.FailbackRead) {
+	s.failback = nil
+	if !ev.Present {
+		return
+	}
+	s.failback = append([]byte{}, ev.Data...)
+	s.failures = 0
+	for _, v := range s.vips {
+		v.away = false
+	}
+}
+
+// wait says why a VIP that was away is left to the node that has it now.
+func (c *Core) wait(now time.Time, s *service, v *vip) Reason {
+	flapping := s.failures >= 2 && now.Before(s.passing.Add(s.hold()))
+	switch {
+	case !v.away:
+		return ""
+	case v.authoritative && s.conf.Failback == FailbackManual:
+		return ReasonFailbackManual
+	case flapping:
+		return ReasonFlapping
+	case v.authoritative && now.Before(c.back(s).Add(s.conf.FailbackDelay)):
+		return ReasonFailbackDelay
+	}
+	return ""
+}
+
+// back is since when the node could serve again.
+func (c *Core) back(s *service) time.Time {
+	t := c.started
+	for _, u := range []time.Time{s.passing, c.heard} {
+		if u.After(t) {
+			t = u
+		}
+	}
+	return t
+}
+
+// others sums up what the status records say about a VIP.
+func (c *Core) others(s *service, v *vip) Others {
+	if !s.peersRead || c.zk.State != zkstate.Connected {
+		return OthersUnread
+	}
+	sum := OthersNone
+	for name, st := range s.peers { // a maximum: the order does not matter
+		for _, r := range st.Routes {
+			if r.VIP != v.name || !r.Announced {
+				continue
+			}
+			switch {
+			case !st.LastResort:
+				return OthersServe
+			case r.Role == Authoritative.String() || !v.authoritative && name < c.id.Node:
+				sum = OthersPrior
+			default:
+				sum = max(sum, OthersLesser)
+			}
+		}
+	}
+	return sum
+}
+
+// stepMaintenance ends a maintenance whose time is over, and asks for what has done its duty to be removed.
+func (c *Core) stepMaintenance(now time.Time, s *service, want *zkstate.Want) {
+	if s.maintenance == PresencePresent && s.flag.over(now) {
+		s.maintenance = PresenceAbsent
+	}
+	if s.flag.over(now) {
+		want.Remove[zkstate.FlagKey{Service: s.conf.Name, Flag: zkstate.Maintenance}] = s.flag.Data
+	}
+	if s.failback != nil {
+		want.Remove[zkstate.FlagKey{Service: s.conf.Name, Flag: zkstate.Failback}] = s.failback
 	}
 }
 
@@ -274,18 +395,18 @@ func (c *Core) vip(p netip.Prefix) *vip {
 }
 
 // setNeighbor takes one "state" line. Every "up" is a new session, whose peer has nothing from us yet.
-func (c *Core) setNeighbor(ev exabgp.NeighborChanged) {
+func (c *Core) setNeighbor(now time.Time, ev exabgp.NeighborChanged) {
 	n := c.neighbor(ev.Neighbor)
 	n.state, n.reason, n.cut, n.trust = ev.State, ev.Reason, false, time.Time{}
 	c.listed, c.tracking = true, c.track
 	if ev.State == exabgp.NeighborUp {
 		c.epoch++
 	}
-	c.afterNeighbors()
+	c.afterNeighbors(now)
 }
 
 // setNeighbors takes a complete list of the peers that are established; all others are not.
-func (c *Core) setNeighbors(peers []netip.Addr) {
+func (c *Core) setNeighbors(now time.Time, peers []netip.Addr) {
 	c.listed, c.tracking = true, c.track
 	cameUp := false
 	for _, p := range peers {
@@ -307,17 +428,23 @@ func (c *Core) setNeighbors(peers []netip.Addr) {
 	if cameUp {
 		c.epoch++
 	}
-	c.afterNeighbors()
+	c.afterNeighbors(now)
 }
 
 // afterNeighbors voids the acknowledgements of a node without its audience: it may claim its VIPs only once their routes
 // were acknowledged for the session that comes next.
-func (c *Core) afterNeighbors() {
+func (c *Core) afterNeighbors(now time.Time) {
 	n := c.established()
+	if n == 0 {
+		c.heard = time.Time{}
+	} else if c.heard.IsZero() {
+		c.heard = now
+	}
 	for _, s := range c.services {
 		if n < s.conf.MinNeighbors {
 			for _, v := range s.vips {
 				v.needEpoch = c.epoch + 1
+				v.away = v.away || v.authoritative && v.raw.Holder == zkstate.Own
 			}
 		}
 	}
@@ -340,7 +467,7 @@ func (c *Core) setLink(now time.Time, l link.Changed) {
 			n.trust = now.Add(linkTrust)
 		}
 	}
-	c.afterNeighbors()
+	c.afterNeighbors(now)
 }
 
 // over says whether the session to the neighbor goes over the interface, and remembers it: an interface that is removed
@@ -430,6 +557,9 @@ func (c *Core) facts(now time.Time, s *service, v *vip) Facts {
 		Maintenance:   s.maintenance,
 		Claim:         v.view,
 		Stale:         !s.current,
+		Others:        c.others(s, v),
+		Wait:          c.wait(now, s, v),
+		LastResort:    s.conf.LastResort,
 		Drain:         v.drain,
 		Stopping:      c.stopping != nil,
 		StartOver:     c.startOver(now, s),
@@ -460,6 +590,11 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 		case !there && !settling:
 			v.view = ClaimAbsent
 		}
+		if !v.asked && s.current && s.peersRead {
+			// A process that starts while another node serves its VIP was away; one that finds its ghost was not.
+			v.asked = true
+			v.away = v.away || v.authoritative && v.raw.Holder == zkstate.Absent && c.others(s, v) == OthersServe
+		}
 		if v.view == ClaimReturns && s.current && !now.Before(v.returned.Add(s.conf.Overlap)) {
 			v.view = ClaimPresent
 		}
@@ -470,8 +605,10 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 // "announced" over "another node announces it" to "withdrawn".
 func (c *Core) stepDrain(now time.Time, s *service) {
 	if c.stopping == nil && s.maintenance != PresencePresent {
+		ended := s.drainSince != nil
 		s.drainSince = nil
 		for _, v := range s.vips {
+			v.away = v.away && !ended // what was planned is no failure
 			v.drain, v.taker, v.taken, v.timedOut = NotDraining, "", time.Time{}, false
 		}
 		return
@@ -517,9 +654,9 @@ func (c *Core) drainDeadline(s *service) time.Time {
 
 // announcedBy finds the first node, by name, whose status record says that it announces a VIP and is heard.
 func (s *service) announcedBy(vip string) (node string, found bool) {
-	for name, st := range s.peers {
+	for name, st := range s.peers { // the least name: the order does not matter
 		for _, r := range st.Routes {
-			if r.VIP == vip && r.Announced && (!found || name < node) {
+			if r.VIP == vip && r.Announced && !st.LastResort && (!found || name < node) {
 				node, found = name, true
 			}
 		}
@@ -528,13 +665,19 @@ func (s *service) announcedBy(vip string) (node string, found bool) {
 }
 
 // adopt makes a verdict the VIP's own and the route that follows from it what is wanted.
-func (v *vip) adopt(d Verdict, a *Attributes) {
+func (v *vip) adopt(d Verdict, conf *Service) {
 	v.last = d
 	want := exabgp.Route{Prefix: v.prefix, Withdraw: true}
 	if d.Action == Announce {
-		want = exabgp.Route{Prefix: v.prefix, NextHop: a.NextHop, MED: a.MED}
-		if d.Role == Backup {
-			want.MED = a.BackupMED
+		v.away = false
+		want = exabgp.Route{Prefix: v.prefix, NextHop: conf.Announce.NextHop, MED: conf.Announce.MED}
+		switch {
+		case d.Reason == ReasonLastResort:
+			want.MED = conf.Announce.DrainMED
+		case d.Reason == ReasonDraining && conf.DrainStyle == DrainGShut:
+			want.MED, want.Communities = conf.Announce.DrainMED, GracefulShutdown
+		case d.Role == Backup:
+			want.MED = conf.Announce.BackupMED
 		}
 	}
 	if want != v.want {
@@ -547,6 +690,11 @@ func (v *vip) accepted() bool {
 	return v.last.Action != Hold && v.acked && v.ack.Route == v.want && v.ack.Epoch >= v.needEpoch
 }
 
+// announced says whether ExaBGP holds an announcement of the VIP, if perhaps with other attributes than those wanted now.
+func (v *vip) announced() bool {
+	return v.last.Action == Announce && v.acked && !v.ack.Route.Withdraw && v.ack.Epoch >= v.needEpoch
+}
+
 // wish is what should become of the claim of a VIP that this node is authoritative for. It is held exactly while the
 // node announces the VIP as its own, ExaBGP has acknowledged that, and enough neighbors hear it.
 func (c *Core) wish(s *service, v *vip, d Verdict) zkstate.Wish {
@@ -555,7 +703,7 @@ func (c *Core) wish(s *service, v *vip, d Verdict) zkstate.Wish {
 		return zkstate.Release
 	case d.Action == Hold:
 		return zkstate.Leave // a ghost of our last life keeps the others quiet until we know
-	case d.Role != Authoritative:
+	case d.Role != Authoritative, d.Reason == ReasonLastResort:
 		return zkstate.Release
 	case c.tracking && !c.listed:
 		return zkstate.Leave
@@ -634,6 +782,9 @@ func (c *Core) wake(now time.Time) time.Time {
 		if s.drainSince != nil {
 			consider(c.drainDeadline(s))
 		}
+		consider(s.flag.Until)
+		consider(s.passing.Add(s.hold()))
+		consider(c.back(s).Add(s.conf.FailbackDelay))
 		for _, v := range s.vips {
 			if v.view == ClaimReturns {
 				consider(v.returned.Add(s.conf.Overlap))
@@ -647,27 +798,34 @@ func (c *Core) wake(now time.Time) time.Time {
 }
 
 func newWant() zkstate.Want {
-	return zkstate.Want{Claims: map[zkstate.ClaimKey]zkstate.Wish{}, Statuses: map[string]zkstate.Status{}}
+	return zkstate.Want{
+		Claims: map[zkstate.ClaimKey]zkstate.Wish{}, Statuses: map[string]zkstate.Status{}, Remove: map[zkstate.FlagKey][]byte{},
+	}
 }
 
 // status is this node's record for the other nodes and for people.
-func (c *Core) status(s *service) zkstate.Status {
+func (c *Core) status(now time.Time, s *service) zkstate.Status {
 	st := zkstate.Status{
 		Node: c.id.Node, Instance: c.id.Instance, Version: c.id.Version, Since: c.id.Since,
 		Health:      s.health.State.String(),
 		Maintenance: s.maintenance.String(),
+		Note:        s.flag.String(),
+		Failures:    s.failures,
+		HoldMS:      s.hold().Milliseconds(),
 		Routes:      []zkstate.StatusRoute{},
 		Neighbors:   []zkstate.StatusNeighbor{},
 	}
 	for _, v := range s.vips {
 		r := zkstate.StatusRoute{
 			VIP: v.name, Verdict: v.last.Action.String(), Role: v.last.Role.String(), Reason: string(v.last.Reason),
-			Announced: v.last.Action == Announce && v.accepted() && c.audible(),
+			Detail:    c.detail(s, v, v.last),
+			Announced: v.announced() && c.audible(),
 			Claim:     v.raw.Holder == zkstate.Own,
 		}
 		if v.last.Action == Announce {
-			r.MED = v.want.MED
+			r.MED, r.Community = v.want.MED, v.want.Communities
 		}
+		st.LastResort = st.LastResort || v.last.Reason == ReasonLastResort
 		st.Routes = append(st.Routes, r)
 	}
 	for i := range c.neighbors {
@@ -680,7 +838,7 @@ func (c *Core) status(s *service) zkstate.Status {
 // detail is the part of a reason that only people need.
 func (c *Core) detail(s *service, v *vip, d Verdict) string {
 	switch d.Reason {
-	case ReasonUnhealthy:
+	case ReasonUnhealthy, ReasonLastResort:
 		return s.health.Result.Output
 	case ReasonConflict:
 		return v.raw.Detail
@@ -691,7 +849,9 @@ func (c *Core) detail(s *service, v *vip, d Verdict) string {
 		case v.taker != "":
 			return "taken over by " + v.taker
 		}
-		return s.note
+		return s.flag.String()
+	case ReasonFlapping:
+		return fmt.Sprintf("the check failed %d times; it must pass for %v", s.failures, s.hold())
 	case ReasonUnclaimed, ReasonClaimed:
 		if c.zk.State != zkstate.Connected {
 			return "as last read; ZooKeeper is away"

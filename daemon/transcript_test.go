@@ -217,6 +217,12 @@ func (s *story) changes(d Decision) []string {
 			out = append(out, fmt.Sprintf("claim %s: %s", v.VIP, w))
 		}
 	}
+	for i, word := range []string{"maintenance", "failback"} {
+		key := zkstate.FlagKey{Service: "apex", Flag: zkstate.Flag(i)}
+		if data, ok := d.Want.Remove[key]; ok && s.last.Want.Remove[key] == nil {
+			out = append(out, fmt.Sprintf("remove %s node %q", word, data))
+		}
+	}
 	if d.Resync {
 		out = append(out, "read ZooKeeper again")
 	}
@@ -232,7 +238,11 @@ func renderRoutes(routes []exabgp.Route) string {
 		if r.Withdraw {
 			out = append(out, "-"+r.Prefix.Addr().String())
 		} else {
-			out = append(out, fmt.Sprintf("+%s med %d", r.Prefix.Addr(), r.MED))
+			text := fmt.Sprintf("+%s med %d", r.Prefix.Addr(), r.MED)
+			if r.Communities != "" {
+				text += " community " + r.Communities
+			}
+			out = append(out, text)
 		}
 	}
 	return strings.Join(out, ", ")
@@ -329,13 +339,22 @@ func (s *story) parseZooKeeper(w []string) Event {
 		return FromZooKeeper{zkstate.ClaimsRead{Service: w[1], Session: 1, Began: began, Claims: claims}}
 	case "maintenance":
 		return FromZooKeeper{zkstate.MaintenanceRead{Service: w[1], Began: s.now, Present: w[2] == "present", Data: []byte(strings.Join(w[3:], " "))}}
-	case "peers": // peers apex node2:10.20.255.1,10.20.255.2 node3:
+	case "failback":
+		return FromZooKeeper{zkstate.FailbackRead{Service: w[1], Began: s.now, Present: w[2] == "present", Data: []byte("{}")}}
+	case "peers": // peers apex node2:10.20.255.1,10.20.255.2 node3: node4!10.20.255.3 (as a last resort)
 		peers := map[string]zkstate.Status{}
 		for _, item := range w[2:] {
-			node, vips, _ := strings.Cut(item, ":")
-			st := zkstate.Status{Node: node}
+			node, vips, healthy := strings.Cut(item, ":")
+			if !healthy {
+				node, vips, _ = strings.Cut(item, "!")
+			}
+			st := zkstate.Status{Node: node, LastResort: !healthy}
 			for _, vip := range strings.Split(vips, ",") {
-				st.Routes = append(st.Routes, zkstate.StatusRoute{VIP: vip, Announced: vip != ""})
+				role := Backup
+				if strings.TrimPrefix(node, "node") == strings.TrimPrefix(vip, "10.20.255.") {
+					role = Authoritative
+				}
+				st.Routes = append(st.Routes, zkstate.StatusRoute{VIP: vip, Announced: vip != "", Role: role.String()})
 			}
 			peers[node] = st
 		}

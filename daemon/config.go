@@ -341,7 +341,7 @@ func (r *rawService) fillDefaults() {
 	orNumber(&r.Check.Fall, 2)
 	orNumber(&r.Announce.MED, 100)
 	orNumber(&r.Announce.BackupMED, 200)
-	orNumber(&r.Announce.DrainMED, 1000)
+	orNumber(&r.Announce.DrainMED, max(1000, r.Announce.BackupMED.V))
 	orText(&r.Announce.NextHop, "self")
 }
 

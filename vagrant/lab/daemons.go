@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -22,25 +20,9 @@ const (
 	DaemonExaBGP    = "exabgp"
 )
 
-const (
-	zookeeperJar = "/usr/share/java/zookeeper.jar"
-	slf4jJar     = "/usr/share/java/slf4j-simple.jar" // without it ZooKeeper logs nothing at all
-)
-
-// zooCfg configures ZooKeeper. Its data lies in /run, in memory: it outlives the server, not the lab.
-const zooCfg = `# Milliseconds. The server grants session timeouts of 2 to 20 of these, and expires them on a multiple of it. With the usual
-# 2000, no session of the lab could end in less than 4 s, and then only to the nearest 2 s.
-tickTime=1000
-dataDir=/run/zookeeper/data
-clientPort=2181
-admin.enableServer=false
-4lw.commands.whitelist=*
-maxClientCnxns=0
-`
-
 // makeHosts starts the keepers and fixes in lab.json who they are.
 func (l *Lab) makeHosts(context.Context) error {
-	for _, name := range hosts {
+	for _, name := range l.Hosts() {
 		h := &Host{Name: name, lab: l}
 		if err := os.MkdirAll(h.Dir(), 0o755); err != nil {
 			return err
@@ -55,8 +37,8 @@ func (l *Lab) makeHosts(context.Context) error {
 
 // install puts the configuration and the programs on the hosts.
 func (l *Lab) install(context.Context) error {
-	for _, name := range hosts {
-		if err := l.Host(name).WriteFile("/etc/hosts", []byte(hostsFile()), 0o644); err != nil {
+	for _, name := range l.Hosts() {
+		if err := l.Host(name).WriteFile("/etc/hosts", []byte(hostsFile(l.opt.ZKServers)), 0o644); err != nil {
 			return err
 		}
 	}
@@ -74,8 +56,10 @@ func (l *Lab) install(context.Context) error {
 			return err
 		}
 	}
-	if err := l.Host("zk").WriteFile("/run/zookeeper/zoo.cfg", []byte(zooCfg), 0o644); err != nil {
-		return err
+	for n := range l.ZKServers() {
+		if err := l.installZK(n + 1); err != nil {
+			return err
+		}
 	}
 	if err := l.Host("client").installProgram(l.opt.ProbeBinary, "/usr/local/bin/probe"); err != nil {
 		return err
@@ -110,6 +94,9 @@ func (l *Lab) installBalancer(h *Host, node int) error {
 	if err := h.installConfig(conf, "/etc/exabgp/exabgp.conf", l.opt.ExaBGPConf, node); err != nil {
 		return err
 	}
+	if err := h.CopyFile(filepath.Join(l.opt.ConfigDir, "exabgp.service.d", "exazk.conf"), dropInPath, 0o644); err != nil {
+		return err
+	}
 	return h.makeFIFOs()
 }
 
@@ -118,7 +105,20 @@ func (h *Host) installConfig(name, to string, override func(int) string, node in
 	if override != nil {
 		return h.WriteFile(to, []byte(override(node)), 0o644)
 	}
-	return h.CopyFile(filepath.Join(h.lab.opt.ConfigDir, name), to, 0o644)
+	data, err := os.ReadFile(filepath.Join(h.lab.opt.ConfigDir, name))
+	if err != nil {
+		return err
+	}
+	return h.WriteFile(to, []byte(withServers(string(data), h.lab.ZKServers())), 0o644)
+}
+
+// withServers names those servers in a sample file in place of the one that stands there. In other files nothing changes.
+func withServers(sample string, servers []string) string {
+	var quoted []string
+	for _, s := range servers {
+		quoted = append(quoted, fmt.Sprintf("%q", s+":2181"))
+	}
+	return strings.Replace(sample, `hosts = ["zk:2181"]`, "hosts = ["+strings.Join(quoted, ", ")+"]", 1)
 }
 
 // makeFIFOs does what Debian's exabgp.service does before the start. With them ExaBGP 4.2 runs its command line helper as a
@@ -138,7 +138,18 @@ func (h *Host) makeFIFOs() error {
 
 // startAll starts the daemons of all hosts, those first on which others depend.
 func (l *Lab) startAll(ctx context.Context) error {
-	for _, name := range slices.Concat(routers, []string{"zk"}, balancers) {
+	for _, name := range routers {
+		if err := l.startHost(ctx, l.Host(name)); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains(l.opt.Without, DaemonZooKeeper) {
+		l.say("%s: %s", strings.Join(l.ZKServers(), ", "), DaemonZooKeeper)
+		if err := l.StartZK(ctx); err != nil {
+			return err
+		}
+	}
+	for _, name := range balancers {
 		if err := l.startHost(ctx, l.Host(name)); err != nil {
 			return err
 		}
@@ -158,7 +169,7 @@ func (l *Lab) startAll(ctx context.Context) error {
 func (l *Lab) startHost(ctx context.Context, h *Host) error {
 	starts := map[string]func(context.Context) error{
 		DaemonBIRD:      func(ctx context.Context) error { return l.StartBIRD(ctx, h.Name) },
-		DaemonZooKeeper: l.StartZK,
+		DaemonZooKeeper: func(ctx context.Context) error { return l.StartZKServer(ctx, slices.Index(l.ZKServers(), h.Name)+1) },
 		DaemonWeb:       func(ctx context.Context) error { return l.StartWeb(ctx, h.Name) },
 		DaemonExaBGP:    func(context.Context) error { return l.StartExaBGP(h.Name) },
 	}
@@ -181,7 +192,7 @@ func daemonsOf(host string) []string {
 		return []string{DaemonBIRD}
 	case slices.Contains(balancers, host):
 		return []string{DaemonWeb, DaemonExaBGP}
-	case host == "zk":
+	case strings.HasPrefix(host, "zk"):
 		return []string{DaemonZooKeeper}
 	}
 	return nil
@@ -193,6 +204,11 @@ func (h *Host) startAndAsk(ctx context.Context, name string, argv []string, ask 
 	if err != nil {
 		return err
 	}
+	return h.await(ctx, p, name, ask)
+}
+
+// await waits until ask returns nil, or until the daemon has ended.
+func (h *Host) await(ctx context.Context, p *Process, name string, ask func() error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() { // ends with this function
@@ -222,49 +238,6 @@ func (l *Lab) StartBIRD(ctx context.Context, router string) error {
 func (l *Lab) StopBIRD(router string) error {
 	return l.Host(router).stopDaemon(DaemonBIRD, syscall.SIGTERM, 10*time.Second)
 }
-
-// StartZK starts ZooKeeper, on the data of its earlier life if there was one, and waits until it serves.
-func (l *Lab) StartZK(ctx context.Context) error {
-	argv := []string{"java", "-Xms16m", "-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData",
-		"-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp", zookeeperJar + ":" + slf4jJar,
-		"org.apache.zookeeper.server.quorum.QuorumPeerMain", "/run/zookeeper/zoo.cfg"}
-	return l.Host("zk").startAndAsk(ctx, DaemonZooKeeper, argv, func() error { return l.zkServes(ctx) })
-}
-
-// zkServes asks with the four-letter word srvr; "ruok" would be answered before the server serves.
-func (l *Lab) zkServes(ctx context.Context) error {
-	conn, err := l.Host("zk").Dial(ctx, "tcp", zkAddr)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	// A server that is asked too early may never answer; the next connection will be.
-	if err := conn.SetDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
-		return err
-	}
-	if _, err := io.WriteString(conn, "srvr"); err != nil {
-		return err
-	}
-	answer, err := io.ReadAll(conn)
-	if err != nil {
-		return err
-	}
-	if !strings.Contains(string(answer), "Mode:") {
-		return fmt.Errorf("zookeeper says %q", answer)
-	}
-	return nil
-}
-
-// StopZK kills ZooKeeper, which it survives without loss (kill -9 and a new start were clean every time).
-func (l *Lab) StopZK() error {
-	return l.Host("zk").stopDaemon(DaemonZooKeeper, syscall.SIGKILL, 10*time.Second)
-}
-
-// FreezeZK stops ZooKeeper's process where it is: connections stay, nothing is answered.
-func (l *Lab) FreezeZK() error { return l.Host("zk").signalDaemon(DaemonZooKeeper, syscall.SIGSTOP) }
-
-// ThawZK is the reverse of FreezeZK.
-func (l *Lab) ThawZK() error { return l.Host("zk").signalDaemon(DaemonZooKeeper, syscall.SIGCONT) }
 
 func (h *Host) signalDaemon(name string, sig syscall.Signal) error {
 	id, ok := h.daemon(name)
@@ -331,18 +304,10 @@ func (l *Lab) ExazkPID(lb string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return 0, err
-	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
+	for _, child := range childrenOf(parent) {
 		// Between fork and exec the child still bears ExaBGP's name.
-		if st, err := readStat(pid); err == nil && st.ppid == parent && st.comm == "exazk" && st.state != 'Z' {
-			return pid, nil
+		if st, err := readStat(child.PID); err == nil && st.comm == "exazk" && st.state != 'Z' {
+			return child.PID, nil
 		}
 	}
 	return 0, fmt.Errorf("%s: exabgp runs no exazk", lb)
@@ -381,7 +346,7 @@ type DaemonStatus struct{ Host, Daemon, State string }
 // Status lists the daemons of all hosts and whether they run, exazk included.
 func (l *Lab) Status() []DaemonStatus {
 	var all []DaemonStatus
-	for _, host := range hosts {
+	for _, host := range l.Hosts() {
 		for _, daemon := range daemonsOf(host) {
 			state := "down"
 			if id, ok := l.Host(host).daemon(daemon); ok {

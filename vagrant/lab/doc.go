@@ -20,6 +20,8 @@
 //	                                         | .10
 //	                                         zk
 //
+// With Options.ZKServers = 3, an ensemble of zk1 .11, zk2 .12 and zk3 .13 takes the place of zk.
+//
 // Each lbN owns the VIP 10.20.255.N and backs the others up; all three VIPs are on the loopback interface of each. Port 80
 // of a VIP answers with the name of the load balancer that was reached, UDP port 7 echoes.
 //

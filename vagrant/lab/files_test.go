@@ -27,7 +27,7 @@ func read(t *testing.T, path string) string {
 // The addresses are written down in four places: here, for the virtual machines, for BIRD and for ExaBGP.
 func TestFilesFitTheTopology(t *testing.T) {
 	vagrantfile := read(t, "../Vagrantfile")
-	for _, k := range links() {
+	for _, k := range links(1) {
 		for i, e := range k {
 			if !e.addr.IsValid() {
 				continue
@@ -133,22 +133,40 @@ func program(t *testing.T, path string) string {
 }
 
 func TestHostsFileNamesEveryAddressOnce(t *testing.T) {
-	names := map[string]netip.Addr{}
-	for line := range strings.Lines(hostsFile()) {
-		f := strings.Fields(line)
-		if f[0] == "::1" {
-			continue
-		}
-		for _, name := range f[1:] {
-			if _, ok := names[name]; ok {
-				t.Errorf("%s has two addresses", name)
+	for zk, want := range map[int]map[string]string{
+		1: {"zk": "192.168.66.10", "lb1": "172.16.1.1", "lb1-mgmt": "192.168.66.1", "client": "172.16.2.1"},
+		3: {"zk1": "192.168.66.11", "zk2": "192.168.66.12", "zk3": "192.168.66.13", "lb1-mgmt": "192.168.66.1"},
+	} {
+		names := map[string]netip.Addr{}
+		for line := range strings.Lines(hostsFile(zk)) {
+			f := strings.Fields(line)
+			if f[0] == "::1" {
+				continue
 			}
-			names[name] = netip.MustParseAddr(f[0])
+			for _, name := range f[1:] {
+				if _, ok := names[name]; ok {
+					t.Errorf("%s has two addresses", name)
+				}
+				names[name] = netip.MustParseAddr(f[0])
+			}
+		}
+		for name, addr := range want {
+			if got := names[name]; got != netip.MustParseAddr(addr) {
+				t.Errorf("with %d servers, %s is %v, want %s", zk, name, got, addr)
+			}
 		}
 	}
-	for name, want := range map[string]string{"zk": "192.168.66.10", "lb1": "172.16.1.1", "lb1-mgmt": "192.168.66.1", "client": "172.16.2.1"} {
-		if got := names[name]; got != netip.MustParseAddr(want) {
-			t.Errorf("%s is %v, want %s", name, got, want)
+}
+
+func TestSamplesNameTheServersOfTheLab(t *testing.T) {
+	for i := range Balancers() {
+		sample := read(t, filepath.Join(configDir, fmt.Sprintf("apex-node%d.toml", i+1)))
+		if got := withServers(sample, zkServers(1)); got != sample {
+			t.Errorf("node %d: for one server the sample changes to %s", i+1, got)
+		}
+		got := withServers(sample, zkServers(3))
+		if want := `hosts = ["zk1:2181", "zk2:2181", "zk3:2181"]`; strings.Count(got, want) != 1 || strings.Contains(got, `"zk:2181"`) {
+			t.Errorf("node %d: no %s in %s", i+1, want, got)
 		}
 	}
 }

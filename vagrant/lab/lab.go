@@ -21,6 +21,9 @@ type Options struct {
 	Prefix string
 	// Dir is the lab's directory, made by Up and removed by Down. It must not exist or be empty. Default /var/lib/PREFIX-lab.
 	Dir string
+	// ZKServers is 1 (default: the host zk) or 3 (an ensemble on zk1, zk2 and zk3, whose names then stand in the sample
+	// files in place of zk's).
+	ZKServers int
 
 	// Programs of the load balancers and, the last, of the client. An empty one is not installed.
 	ExazkBinary string // becomes /usr/local/bin/exazk
@@ -56,6 +59,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Dir == "" {
 		o.Dir = DefaultDir(o.Prefix)
+	}
+	if o.ZKServers == 0 {
+		o.ZKServers = 1
 	}
 	if len(o.ExaBGPCommand) == 0 {
 		o.ExaBGPCommand = []string{"/usr/sbin/exabgp"}
@@ -142,7 +148,10 @@ func (o Options) check() error {
 	if !filepath.IsAbs(o.Dir) {
 		return fmt.Errorf("directory %q is not absolute", o.Dir)
 	}
-	for _, name := range namespaces {
+	if o.ZKServers != 1 && o.ZKServers != ensemble {
+		return fmt.Errorf("%d ZooKeeper servers: want 1 or %d", o.ZKServers, ensemble)
+	}
+	for _, name := range everyNamespace() {
 		if _, err := os.Stat(netnsPath(o.netns(name))); err == nil {
 			return fmt.Errorf("%w: network namespace %q exists", ErrUp, o.netns(name))
 		}
@@ -219,7 +228,7 @@ func Open(dir string, out io.Writer) (*Lab, error) {
 	}
 	d.Options.Out = out
 	l := &Lab{opt: d.Options.withDefaults(), hosts: map[string]*Host{}}
-	for _, name := range hosts {
+	for _, name := range l.Hosts() {
 		if keeper := d.Keepers[name]; keeper.alive() {
 			l.hosts[name] = &Host{Name: name, lab: l, keeper: keeper}
 			continue
@@ -261,7 +270,7 @@ func Down(prefix, dir string) error {
 	}
 	var names []string
 	ids := map[nsID]bool{}
-	for _, host := range namespaces {
+	for _, host := range everyNamespace() {
 		name := opt.netns(host)
 		id, err := namespaceOf(netnsPath(name))
 		if errors.Is(err, os.ErrNotExist) {

@@ -31,7 +31,7 @@ func TestParseStat(t *testing.T) {
 
 func TestOptionsAreChecked(t *testing.T) {
 	needRoot(t)
-	for _, opt := range []Options{{Prefix: "../x"}, {Prefix: "A"}, {Dir: "relative"}} {
+	for _, opt := range []Options{{Prefix: "../x"}, {Prefix: "A"}, {Dir: "relative"}, {ZKServers: 2}} {
 		if l, err := Up(t.Context(), opt); err == nil {
 			t.Errorf("%+v was built", opt)
 			l.Down()
@@ -302,5 +302,67 @@ func TestDownAfterHalfAnUp(t *testing.T) {
 	}
 	if after := machine(t); after != before {
 		t.Errorf("the machine was\n%s\nand is\n%s", before, after)
+	}
+}
+
+// The ensemble as the scenarios use it: it goes on without its leader, dead or frozen, and every server comes back.
+func TestEnsemble(t *testing.T) {
+	needRoot(t)
+	dir := filepath.Join(t.TempDir(), "lab")
+	before := machine(t)
+	l, err := Up(t.Context(), Options{Prefix: testPrefix(), Dir: dir, ConfigDir: configDir, BirdDir: birdDir, ZKServers: 3,
+		Without: []string{DaemonWeb, DaemonExaBGP}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Down(); err != nil {
+			t.Error(err)
+		}
+		if after := machine(t); after != before {
+			t.Errorf("the machine was\n%s\nand is\n%s", before, after)
+		}
+	})
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// anotherLeads waits until a server other than that one leads, and writes through it.
+	anotherLeads := func(than int) int {
+		t.Helper()
+		leader := 0
+		must(poll(t.Context(), 20*time.Second, func() (err error) {
+			if leader, err = l.ZKLeader(); err == nil && leader == than {
+				err = fmt.Errorf("server %d leads", leader)
+			}
+			return err
+		}))
+		must(l.Drain("lb1"))
+		must(l.Undrain("lb1"))
+		return leader
+	}
+	leader := anotherLeads(0)
+	must(l.Drain("lb2"))
+	must(l.KillZKServer(leader))
+	second := anotherLeads(leader)
+	must(l.StartZKServer(t.Context(), leader))
+	must(l.FreezeZKServer(second))
+	third := anotherLeads(second)
+	must(l.ThawZKServer(second))
+	must(poll(t.Context(), 20*time.Second, func() error { _, err := l.zkMode(t.Context(), second); return err }))
+	must(l.StopZKServer(third))
+	must(l.StartZKServer(t.Context(), third))
+	must(l.StopZK())
+	if _, err := l.ZKExists("/"); err == nil {
+		t.Error("without a server, ZooKeeper answers")
+	}
+	must(l.StartZK(t.Context()))
+	if yes, err := l.ZKExists(maintenanceNode("lb2")); err != nil || !yes {
+		t.Errorf("after it all, what was written first is there: %v, %v", yes, err)
+	}
+	if owners, err := l.ZKSessions("/exabgp/maintenance/apex"); err != nil || len(owners) != 1 || owners["node2"] != 0 {
+		t.Errorf("owners %v, %v, want one persistent node2", owners, err)
 	}
 }

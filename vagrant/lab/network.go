@@ -29,27 +29,27 @@ func (l *Lab) ip(ctx context.Context, host string, lines ...string) error {
 // itself never has an interface of the lab.
 func (l *Lab) makeNetwork(ctx context.Context) error {
 	var lines []string
-	for _, name := range namespaces {
+	for _, name := range namespacesOf(l.opt.ZKServers) {
 		lines = append(lines, "netns add "+l.opt.netns(name))
 	}
 	if err := l.ip(ctx, "", lines...); err != nil {
 		return err
 	}
-	for _, name := range namespaces {
+	for _, name := range namespacesOf(l.opt.ZKServers) {
 		if err := l.setSysctls(name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	lines = nil
-	for _, k := range links() {
+	for _, k := range links(l.opt.ZKServers) {
 		lines = append(lines, fmt.Sprintf("link add %s netns %s type veth peer name %s netns %s",
 			k[0].ifc, l.opt.netns(k[0].host), k[1].ifc, l.opt.netns(k[1].host)))
 	}
 	if err := l.ip(ctx, "", lines...); err != nil {
 		return err
 	}
-	for _, name := range namespaces {
-		if err := l.ip(ctx, name, addressing(name)...); err != nil {
+	for _, name := range namespacesOf(l.opt.ZKServers) {
+		if err := l.ip(ctx, name, addressing(l.opt.ZKServers, name)...); err != nil {
 			return err
 		}
 	}
@@ -78,7 +78,7 @@ func (l *Lab) setSysctls(host string) error {
 }
 
 // addressing lists the ip commands that give a namespace its addresses and routes.
-func addressing(host string) []string {
+func addressing(zk int, host string) []string {
 	lines := []string{"link set dev lo up"}
 	if host == management {
 		lines = append(lines, "link add br0 type bridge", "link set dev br0 up")
@@ -88,7 +88,7 @@ func addressing(host string) []string {
 			lines = append(lines, fmt.Sprintf("address add %s/32 dev lo", vip))
 		}
 	}
-	for _, k := range links() {
+	for _, k := range links(zk) {
 		for _, e := range k {
 			switch {
 			case e.host != host:
@@ -126,7 +126,7 @@ func (l *Lab) LinkDown(a, b string) error { return l.setBothEnds(a, b, false) }
 func (l *Lab) LinkUp(a, b string) error { return l.setBothEnds(a, b, true) }
 
 func (l *Lab) setBothEnds(a, b string, up bool) error {
-	k, err := findLink(a, b)
+	k, err := findLink(l.opt.ZKServers, a, b)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (l *Lab) Heal(a, b string) error {
 }
 
 func (l *Lab) eachDirection(a, b string, line func(from, to end) string) error {
-	k, err := findLink(a, b)
+	k, err := findLink(l.opt.ZKServers, a, b)
 	if err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func (l *Lab) BootHost(ctx context.Context, host string) error {
 }
 
 func (l *Lab) setOwnEnds(host string, up bool) error {
-	for _, k := range links() {
+	for _, k := range links(l.opt.ZKServers) {
 		for _, e := range k {
 			if e.host != host {
 				continue

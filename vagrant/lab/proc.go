@@ -81,6 +81,25 @@ func (p proc) signal(sig syscall.Signal) error {
 	return nil
 }
 
+// childrenOf lists the children of a process. One that ends meanwhile may be missing.
+func childrenOf(parent int) []proc {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		panic("bug: no /proc: " + err.Error()) // nothing of a lab works without it
+	}
+	var all []proc
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if st, err := readStat(pid); err == nil && st.ppid == parent {
+			all = append(all, proc{pid, st.start})
+		}
+	}
+	return all
+}
+
 // gone waits until the process has ended.
 func (p proc) gone(limit time.Duration) bool {
 	for end := time.Now().Add(limit); p.alive(); pause() {

@@ -13,13 +13,34 @@ const management = "mgmt"
 var (
 	routers   = []string{"r0", "r1", "r2", "r3"}
 	balancers = []string{"lb1", "lb2", "lb3"}
-	// hosts are the namespaces that have a keeper and run processes.
-	hosts      = slices.Concat(routers, balancers, []string{"zk", "client"})
-	namespaces = append([]string{management}, hosts...)
 )
 
-// Hosts are the names of the lab's hosts: routers, load balancers, ZooKeeper and client.
-func Hosts() []string { return slices.Clone(hosts) }
+// ensemble is the number of servers of a lab with more than one: what loses one and goes on.
+const ensemble = 3
+
+// zkServers are the hosts that ZooKeeper runs on, for a number of servers that Options.check accepts.
+func zkServers(n int) []string {
+	if n == 1 {
+		return []string{"zk"}
+	}
+	return []string{"zk1", "zk2", "zk3"}
+}
+
+// hostsOf lists the namespaces that have a keeper and run processes.
+func hostsOf(zk int) []string {
+	return slices.Concat(routers, balancers, zkServers(zk), []string{"client"})
+}
+
+func namespacesOf(zk int) []string { return append([]string{management}, hostsOf(zk)...) }
+
+// everyNamespace is that of any lab, whatever its options were.
+func everyNamespace() []string { return append(namespacesOf(1), zkServers(ensemble)...) }
+
+// Hosts are the names of the lab's hosts: routers, load balancers, ZooKeeper servers and client.
+func (l *Lab) Hosts() []string { return hostsOf(l.opt.ZKServers) }
+
+// ZKServers are the names of the hosts that ZooKeeper runs on: "zk" alone, or "zk1" to "zk3".
+func (l *Lab) ZKServers() []string { return zkServers(l.opt.ZKServers) }
 
 // Routers are the names of the spine and the leaves.
 func Routers() []string { return slices.Clone(routers) }
@@ -48,7 +69,8 @@ type end struct {
 
 type link [2]end
 
-func links() []link {
+// links of a lab with that many ZooKeeper servers.
+func links(zk int) []link {
 	p := netip.MustParsePrefix
 	var all []link
 	for i := range 3 {
@@ -58,14 +80,17 @@ func links() []link {
 			link{{leaf, lb, p(fmt.Sprintf("172.16.1.%d/29", net+6))}, {lb, leaf, p(fmt.Sprintf("172.16.1.%d/29", net+1))}},
 			link{{lb, management, p(fmt.Sprintf("192.168.66.%d/24", i+1))}, {management, lb, netip.Prefix{}}})
 	}
-	return append(all,
-		link{{"r0", "client", p("172.16.2.6/29")}, {"client", "r0", p("172.16.2.1/29")}},
-		link{{"zk", management, p("192.168.66.10/24")}, {management, "zk", netip.Prefix{}}})
+	all = append(all, link{{"r0", "client", p("172.16.2.6/29")}, {"client", "r0", p("172.16.2.1/29")}})
+	for i, name := range zkServers(zk) {
+		addr := netip.PrefixFrom(zkAddrs(zk)[i].Addr(), 24)
+		all = append(all, link{{name, management, addr}, {management, name, netip.Prefix{}}})
+	}
+	return all
 }
 
 // findLink returns the link between two hosts, with a's end first.
-func findLink(a, b string) (link, error) {
-	for _, l := range links() {
+func findLink(zk int, a, b string) (link, error) {
+	for _, l := range links(zk) {
 		if l[0].host == a && l[1].host == b {
 			return l, nil
 		}
@@ -81,7 +106,7 @@ func gateway(host string) (netip.Addr, bool) {
 	if slices.Contains(routers, host) {
 		return netip.Addr{}, false
 	}
-	for _, l := range links() {
+	for _, l := range links(1) { // the number of ZooKeeper servers makes no difference to it
 		if l[1].host == host && slices.Contains(routers, l[0].host) {
 			return l[0].addr.Addr(), true
 		}
@@ -89,15 +114,25 @@ func gateway(host string) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// zkAddr is where ZooKeeper listens.
-const zkAddr = "192.168.66.10:2181"
+// zkAddrs is where ZooKeeper listens for clients: .10 for a server alone, .11 to .13 for those of an ensemble.
+func zkAddrs(zk int) []netip.AddrPort {
+	var addrs []netip.AddrPort
+	for i := range zkServers(zk) {
+		last := byte(10)
+		if zk > 1 {
+			last += byte(i) + 1
+		}
+		addrs = append(addrs, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 168, 66, last}), 2181))
+	}
+	return addrs
+}
 
 // hostsFile is /etc/hosts of every host.
-func hostsFile() string {
+func hostsFile(zk int) string {
 	var b strings.Builder
 	b.WriteString("127.0.0.1 localhost\n::1 localhost ip6-localhost\n")
 	seen := map[string]bool{}
-	for _, l := range links() {
+	for _, l := range links(zk) {
 		for _, e := range l {
 			if !e.addr.IsValid() {
 				continue

@@ -14,14 +14,27 @@ import (
 	"github.com/go-zookeeper/zk"
 )
 
-// withZK calls f with a session of its own, from the host zk.
+// withZK calls f with a session of its own, from the first host of ZooKeeper. Of an ensemble it asks those servers only that
+// serve: the client would wait for a frozen one for as long as all of this may take.
 func (l *Lab) withZK(f func(*zk.Conn) error) error {
 	dial := func(network, address string, timeout time.Duration) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
-		return l.Host("zk").Dial(ctx, network, address)
+		return l.Host(l.ZKServers()[0]).Dial(ctx, network, address)
 	}
-	conn, events, err := zk.Connect([]string{zkAddr}, 4*time.Second, zk.WithDialer(dial), zk.WithLogger(log.New(io.Discard, "", 0)))
+	var servers []string
+	for i, addr := range zkAddrs(l.opt.ZKServers) {
+		if l.opt.ZKServers > 1 {
+			if _, err := l.zkMode(context.Background(), i+1); err != nil {
+				continue
+			}
+		}
+		servers = append(servers, addr.String())
+	}
+	if len(servers) == 0 {
+		return errors.New("no server of zookeeper serves")
+	}
+	conn, events, err := zk.Connect(servers, 4*time.Second, zk.WithDialer(dial), zk.WithLogger(log.New(io.Discard, "", 0)))
 	if err != nil {
 		return err
 	}

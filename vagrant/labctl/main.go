@@ -160,8 +160,8 @@ func (c control) enter(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if len(args) == 0 || !slices.Contains(lab.Hosts(), args[0]) {
-		return fmt.Errorf("enter which host? One of %s; %w", strings.Join(lab.Hosts(), ", "), errUsage)
+	if len(args) == 0 || !slices.Contains(l.Hosts(), args[0]) {
+		return fmt.Errorf("enter which host? One of %s; %w", strings.Join(l.Hosts(), ", "), errUsage)
 	}
 	argv := args[1:]
 	if len(argv) == 0 {

@@ -94,8 +94,9 @@ func (g *guard) check(had int) error {
 type dialer struct {
 	limit      time.Duration
 	negotiated func(id int64, timeout time.Duration)
-	done       chan struct{}        // closed by stop
-	tried      map[string]time.Time // when an address was tried last
+	told       func(address string, err error) // how a try went; nil: nobody wants to know
+	done       chan struct{}                   // closed by stop
+	tried      map[string]time.Time            // when an address was tried last
 
 	mu   sync.Mutex
 	conn net.Conn // the newest; the library forgets to close the one on which it heard that its session has expired
@@ -113,6 +114,14 @@ func newDialer(limit time.Duration, negotiated func(int64, time.Duration)) *dial
 
 // dial connects to a server. The library's own timeout, always one second, is ignored.
 func (d *dialer) dial(network, address string, _ time.Duration) (net.Conn, error) {
+	conn, err := d.try(network, address)
+	if d.told != nil {
+		d.told(address, err)
+	}
+	return conn, err
+}
+
+func (d *dialer) try(network, address string) (net.Conn, error) {
 	if !d.wait(address) {
 		return nil, errClosed
 	}

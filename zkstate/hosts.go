@@ -163,6 +163,20 @@ func (h *hosts) count() int {
 	return n
 }
 
+// unresolved names the servers of which no address is known.
+func (h *hosts) unresolved() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var names []string
+	for _, s := range h.servers {
+		if len(s.addrs) == 0 {
+			names = append(names, net.JoinHostPort(s.host, s.port))
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // turn returns the next address in turn, or a name with its port while no address is known: the dialer refuses that.
 func (h *hosts) turn() string {
 	h.mu.Lock()

@@ -293,11 +293,17 @@ type conn struct {
 	dialer   *dialer
 }
 
-// connect makes a client of the library that tells push what happens to connection number.
 func (s *Session) connect(h *hosts, number uint64, push func(Input)) (client, error) {
+	return connect(h, s.cfg.SessionTimeout, number, push, nil, s.log)
+}
+
+// connect makes a client of the library that tells push what happens to connection number, and tried, unless it is nil,
+// how each try to reach a server went.
+func connect(h *hosts, timeout time.Duration, number uint64, push func(Input), tried func(address string, err error), log *logrus.Entry) (client, error) {
 	up := SessionUp{Conn: number} // written and read by the library's one connecting goroutine
 	negotiated := func(id int64, timeout time.Duration) { up.ID, up.Timeout = id, timeout }
-	d := newDialer(handshakeLimit(s.cfg.SessionTimeout), negotiated)
+	d := newDialer(handshakeLimit(timeout), negotiated)
+	d.told = tried
 	p := &provider{hosts: h}
 	callback := func(ev zk.Event) {
 		switch {
@@ -313,8 +319,8 @@ func (s *Session) connect(h *hosts, number uint64, push func(Input)) (client, er
 		}
 	}
 	// The list of servers only must not be empty: the provider knows better.
-	zc, _, err := zk.Connect([]string{"provided"}, s.cfg.SessionTimeout, zk.WithDialer(d.dial), zk.WithHostProvider(p),
-		zk.WithEventCallback(callback), zk.WithLogger(chatter{s.log.WithField("component", "zookeeper")}),
+	zc, _, err := zk.Connect([]string{"provided"}, timeout, zk.WithDialer(d.dial), zk.WithHostProvider(p),
+		zk.WithEventCallback(callback), zk.WithLogger(chatter{log.WithField("component", "zookeeper")}),
 		zk.WithMaxBufferSize(maxPacket), zk.WithMaxConnBufferSize(sendBuffer))
 	if err != nil {
 		return nil, err

@@ -154,7 +154,7 @@ func storeConfig(cfg *daemon.Config, id daemon.Identity) zkstate.Config {
 	c := zkstate.Config{Servers: cfg.ZooKeeper.Hosts, SessionTimeout: cfg.ZooKeeper.SessionTimeout, Node: id.Node, Instance: id.Instance}
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
-		zs := zkstate.Service{Name: s.Name, ClaimsPath: s.ClaimsPath, MaintenancePath: s.MaintenancePath, StatusPath: s.StatusPath}
+		zs := zkstate.Service{Name: s.Name, ClaimsPath: s.ClaimsPath, MaintenancePath: s.MaintenancePath, FailbackPath: s.FailbackPath, StatusPath: s.StatusPath}
 		for _, p := range s.Authoritative {
 			zs.Authoritative = append(zs.Authoritative, daemon.ClaimName(p))
 		}

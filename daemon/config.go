@@ -39,6 +39,8 @@ type ZooKeeperConfig struct {
 // ExaBGPConfig says how to deal with ExaBGP.
 type ExaBGPConfig struct {
 	TrackNeighbors bool // neighbor_tracking = "auto": announce and claim only while a session is up
+	// Neighbors are the peers that hear exazk, where ExaBGP has others too; empty means all that it has.
+	Neighbors []netip.Addr
 }
 
 // Policy says what becomes of backup routes while ZooKeeper is away for longer than a session timeout.
@@ -134,9 +136,8 @@ func LoadConfig(path string) (*Config, error) {
 
 // ParseConfig is LoadConfig for a text that was read already; name stands for the file in errors.
 func ParseConfig(name, text string) (*Config, error) {
-	raw := defaults()
-	meta, err := toml.Decode(text, &raw)
-	if err != nil {
+	var shape map[string]any
+	if _, err := toml.Decode(text, &shape); err != nil {
 		if pe, ok := errors.AsType[toml.ParseError](err); ok {
 			return nil, fmt.Errorf("%s: %s", name, strings.TrimSpace(pe.ErrorWithPosition()))
 		}
@@ -144,6 +145,15 @@ func ParseConfig(name, text string) (*Config, error) {
 	}
 	at := indexLines(text)
 	f := faults{place: func(key string) string { return fmt.Sprintf("%s:%d: %s", name, at.line(key), key) }}
+	rest, err := f.tables(shape, text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	raw := defaults()
+	meta, err := toml.Decode(rest, &raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
 	seen := map[string]int{}
 	for _, key := range meta.Undecoded() {
 		k := key.String()
@@ -151,6 +161,39 @@ func ParseConfig(name, text string) (*Config, error) {
 		seen[k]++
 	}
 	return raw.resolve(&f)
+}
+
+// tables reports keys that must be tables and are not, and gives the text without them, so that the rest is checked as
+// well: the library ends at the first of them.
+func (f *faults) tables(shape map[string]any, text string) (string, error) {
+	before := len(f.list)
+	remove := func(in map[string]any, key, at string) {
+		if v, there := in[key]; there {
+			if _, ok := v.(map[string]any); !ok {
+				f.add(at, "%v is not a table; remedy: write [%s] on a line of its own and its keys below", quoted(v), strings.ReplaceAll(at, "[0]", ""))
+				delete(in, key)
+			}
+		}
+	}
+	for _, key := range []string{"log", "zookeeper", "exabgp"} {
+		remove(shape, key, key)
+	}
+	switch services := shape["service"].(type) {
+	case nil:
+	case []map[string]any:
+		for i, s := range services {
+			remove(s, "check", fmt.Sprintf("service[%d].check", i))
+			remove(s, "announce", fmt.Sprintf("service[%d].announce", i))
+		}
+	default:
+		f.add("service", "it is not a list of tables; remedy: write [[service]] on a line of its own, in double brackets")
+		delete(shape, "service")
+	}
+	if len(f.list) == before {
+		return text, nil
+	}
+	rest, err := toml.Marshal(shape)
+	return string(rest), err
 }
 
 // faults collects everything that is wrong, so that one run shows it all.
@@ -271,6 +314,7 @@ type rawZooKeeper struct {
 
 type rawExaBGP struct {
 	NeighborTracking textValue `toml:"neighbor_tracking"`
+	Neighbors        listValue `toml:"neighbors"`
 }
 
 type rawService struct {
@@ -373,7 +417,11 @@ func (c *Config) Render() string {
 	if !c.ExaBGP.TrackNeighbors {
 		tracking = "off"
 	}
-	fmt.Fprintf(&b, "[exabgp]\nneighbor_tracking = %q\n", tracking)
+	var neighbors []string
+	for _, n := range c.ExaBGP.Neighbors {
+		neighbors = append(neighbors, n.String())
+	}
+	fmt.Fprintf(&b, "[exabgp]\nneighbor_tracking = %q\nneighbors = %s\n", tracking, tomlList(neighbors))
 	for i := range c.Services {
 		c.Services[i].render(&b)
 	}

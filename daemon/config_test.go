@@ -35,7 +35,7 @@ func TestDefaults(t *testing.T) {
 // TestRenderReadsBack checks that "exazk check" prints a file that means the same.
 func TestRenderReadsBack(t *testing.T) {
 	text := strings.ReplaceAll(storyConfig, `command = "true"`, `command = "echo \"a\\b\tc\" | grep -q '✓'"`) +
-		"[[service]]\nname = \"dns\"\nauthoritative = [\"2001:db8::53\", \"192.0.2.0/24\"]\nmin_neighbors = 0\n[service.check]\ncommand = \"true\"\n[service.announce]\nmed = 0\nbackup_med = 4294967295\n"
+		"[[service]]\nname = \"dns\"\nauthoritative = [\"2001:db8::53\", \"192.0.2.0/24\"]\nmin_neighbors = 2\n[service.check]\ncommand = \"true\"\n[service.announce]\nmed = 0\nbackup_med = 4294967295\n"
 	c, err := ParseConfig("a.toml", text)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestBadConfigs(t *testing.T) {
 		"bad names":             {replace(service, `name = "a/b"`), []string{`"a/b" is not a usable name`}},
 		"bad node":              {replace(`node = "node1"`, `node = ".."`), []string{`node: ".." is not a usable name`}},
 		"service twice":         {storyConfig + "[[service]]\nname = \"apex\"\nauthoritative = [\"192.0.2.1\"]\n[service.check]\ncommand = \"true\"\n", []string{`the service "apex" is there twice`, `the path "/exabgp/service/apex" is used twice`}},
-		"bad hosts":             {replace(`"zk:2181"`, `"zk:0", "zk/app", "::1", "a b", "zk:99999"`), []string{`"zk:0" is not a server`, `"zk/app" has a path (chroot)`, `"::1" is a bare IPv6 address; remedy: write "[::1]:2181"`, `"a b" is not a server`, `"zk:99999" is not a server`}},
+		"bad hosts":             {replace(`"zk:2181"`, `"zk:0", "zk/app", "::1", "a b", "zk1;2181", "zk:99999"`), []string{`"zk:0" is not a server`, `"zk/app" has a path (chroot)`, `"::1" is a bare IPv6 address; remedy: write "[::1]:2181"`, `"a b" is not a server`, `"zk1;2181" is not a server`, `"zk:99999" is not a server`}},
 		"bad paths":             {replace(service, service+"\nzk_path_service = \"exabgp/\"\nzk_path_maintenance = \"/zookeeper/x\"\nzk_path_status = \"/a/../b\""), []string{`zk_path_service: "exabgp/" is not a path in ZooKeeper`, `"/zookeeper/x" belongs to ZooKeeper itself`, `zk_path_status: "/a/../b" is not a path`}},
 		"paths shared":          {replace(service, service+"\nzk_path_service = \"/e/x\"\nzk_path_maintenance = \"/e/x\"\nzk_path_status = \"/e/x/n\""), []string{`zk_path_maintenance: "/e/x" is used twice`, `zk_path_status: "/e/x" holds other things already`}},
 		"failback path shared":  {replace(service, service+"\nzk_path_failback = \"/exabgp/maintenance/apex/x\""), []string{`zk_path_failback: "/exabgp/maintenance/apex" holds other things already`}},
@@ -121,6 +121,11 @@ func TestBadConfigs(t *testing.T) {
 		"next-hop word":         {storyConfig + "[service.announce]\nnext_hop = \"me\"\n", []string{`next_hop: "me" is not a next-hop; remedy: write "self"`}},
 		"policy":                {replace(service, service+"\non_zk_loss = \"panic\""), []string{`on_zk_loss: "panic" is not known; remedy: write one of hold, withdraw, announce`}},
 		"log":                   {replace("syslog = false", "level = \"loud\"\nformat = \"xml\"\nsyslog_facility = \"x\""), []string{`log.level: "loud" is not known`, `log.format: "xml"`, `log.syslog_facility: "x"`}},
+		"no tables":             {"log = 1\nexabgp = [2]\nservice = \"apex\"\nnode = 5\n", []string{"f.toml:1: log: 1 is not a table; remedy: write [log]", "f.toml:2: exabgp: [2] is not a table", "f.toml:3: service: it is not a list of tables", "f.toml:4: node: 5 is not a string"}},
+		"no table in a service": {replace("[service.check]\n"+check, "check = \"true\"\nrise = 2"), []string{"f.toml:11: service[0].check: \"true\" is not a table; remedy: write [service.check]", "f.toml:12: service.rise: unknown key"}},
+		"grace":                 {replace(check, check+"\ntimeout = \"6s\""), []string{"start_grace: 15s is shorter than a check may take to its first verdict (rise × (timeout + fast_interval) = 18.6s)"}},
+		"status of another":     {replace(service, service+"\nzk_path_status = \"/exabgp/status/apex/lb1\""), []string{`zk_path_status: "/exabgp/status/apex/lb1" does not end in the node's name "node1"`}},
+		"neighbors":             {storyConfig + "[exabgp]\nneighbors = [\"r1\"]\n", []string{`exabgp.neighbors: "r1" is not an address`}},
 		"fast is slow":          {replace(check, check+"\nfast_interval = \"2s\""), []string{"fast_interval: 2s is slower than interval = 1s"}},
 		"nul":                   {replace(check, `command = "a\u0000b"`), []string{"contains a NUL byte"}},
 	} {

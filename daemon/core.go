@@ -170,10 +170,12 @@ func yields(f Facts) bool { return f.Wait != "" && f.Others == OthersServe && f.
 // is announced all the same: two announcers are harmless, none is an outage.
 func decideOwn(f Facts, keep func(Reason) Verdict) Verdict {
 	switch {
-	case f.Claim == ClaimReturns:
-		return keep(ReasonOverlap)
-	case f.Claim == ClaimPresent:
-		return Verdict{Withdraw, Backup, ReasonConflict}
+	case f.Claim == ClaimReturns, f.Claim == ClaimPresent: // somebody else claims it: as a backup
+		v := decideBackup(f, keep)
+		if v.Reason == ReasonClaimed {
+			v.Reason = ReasonConflict
+		}
+		return v
 	case f.Maintenance == PresenceUnknown && !f.StartOver:
 		return Verdict{Hold, Authoritative, ReasonMaintenanceUnknown}
 	case f.Claim == ClaimUnread && !f.StartOver:

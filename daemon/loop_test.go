@@ -95,8 +95,7 @@ func TestLoopPassesRoutesBeforeClaims(t *testing.T) {
 			l.Post(ctx, ev)
 		}
 		synctest.Wait()
-		own := exabgp.Route{Prefix: netip.MustParsePrefix("10.20.255.1/32"), MED: 100}
-		l.ExaBGP(ctx)(exabgp.RouteAccepted{Route: own, Epoch: r.written().Epoch})
+		l.ExaBGP(ctx)(exabgp.RouteAccepted{Route: r.written().Routes[0], Epoch: r.written().Epoch})
 		synctest.Wait()
 		if got := r.want.Claims[zkstate.ClaimKey{Service: "apex", VIP: "10.20.255.1"}]; got != zkstate.Hold {
 			t.Fatalf("claim %v after the acknowledgement; calls: %q", got, r.calls)

@@ -20,7 +20,7 @@ func (s *Service) OnNode(self, node string) (Service, error) {
 	}{{"zk_path_maintenance", &out.MaintenancePath}, {"zk_path_status", &out.StatusPath}, {"zk_path_failback", &out.FailbackPath}} {
 		dir, last := path.Split(*p.path)
 		if last != self {
-			return out, fmt.Errorf("service %q: where %s of %q is cannot be told from that of %q, %q, which does not end in its name; remedy: run this on that node",
+			return out, fmt.Errorf("service %q: %s of %q cannot be told from that of %q: %q does not end in its name; remedy: run this on that node",
 				s.Name, p.key, node, self, *p.path)
 		}
 		*p.path = dir + node

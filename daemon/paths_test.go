@@ -21,7 +21,7 @@ func TestOnNode(t *testing.T) {
 	if got, err := s.OnNode("node1", "node1"); err != nil || got.MaintenancePath != "/m/apex" {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if _, err := s.OnNode("node1", "node2"); err == nil || !strings.Contains(err.Error(), `zk_path_maintenance of "node2" is cannot be told from that of "node1", "/m/apex"`) {
+	if _, err := s.OnNode("node1", "node2"); err == nil || !strings.Contains(err.Error(), `zk_path_maintenance of "node2" cannot be told from that of "node1": "/m/apex" does not end in its name`) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"exazk/zkstate"
 )
 
 // maxMED is the largest MULTI_EXIT_DISC: four octets, RFC 4271 section 5.1.4. ExaBGP 3.4 ends and 4.2 does not answer
@@ -32,7 +34,10 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 			Hosts:          f.hosts("zookeeper.hosts", r.ZooKeeper.Hosts),
 			SessionTimeout: f.duration("zookeeper.session_timeout", r.ZooKeeper.SessionTimeout, time.Second, 5*time.Minute),
 		},
-		ExaBGP: ExaBGPConfig{TrackNeighbors: f.oneOf("exabgp.neighbor_tracking", r.ExaBGP.NeighborTracking, []string{"auto", "off"}) == "auto"},
+		ExaBGP: ExaBGPConfig{
+			TrackNeighbors: f.oneOf("exabgp.neighbor_tracking", r.ExaBGP.NeighborTracking, []string{"auto", "off"}) == "auto",
+			Neighbors:      f.addresses("exabgp.neighbors", r.ExaBGP.Neighbors),
+		},
 	}
 	c.Node = f.node("node", r.Node)
 	if len(r.Services) == 0 {
@@ -64,13 +69,13 @@ func (r *rawService) resolve(f *faults, key, node string, used map[string]string
 		OnZKLoss:        Policy(f.oneOf(key+".on_zk_loss", r.OnZKLoss, policies)),
 		Overlap:         f.duration(key+".overlap", r.Overlap, 0, time.Minute),
 		DrainTimeout:    f.duration(key+".drain_timeout", r.DrainTimeout, 0, 10*time.Minute),
-		StartGrace:      f.duration(key+".start_grace", r.StartGrace, 0, 10*time.Minute),
+		StartGrace:      f.duration(key+".start_grace", r.StartGrace, time.Second, 10*time.Minute),
 		DrainStyle:      DrainStyle(f.oneOf(key+".drain_style", r.DrainStyle, drainStyles)),
 		Failback:        Failback(f.oneOf(key+".failback", r.Failback, failbacks)),
 		FailbackDelay:   f.duration(key+".failback_delay", r.FailbackDelay, 0, 24*time.Hour),
 		FlapHold:        f.duration(key+".flap_hold", r.FlapHold, 0, time.Hour),
 		LastResort:      f.boolean(key+".last_resort", r.LastResort),
-		MinNeighbors:    int(f.number(key+".min_neighbors", r.MinNeighbors, 0, 1000)),
+		MinNeighbors:    int(f.number(key+".min_neighbors", r.MinNeighbors, 1, 1000)),
 		Check:           r.Check.resolve(f, key+".check"),
 		Announce: Attributes{
 			MED:       uint32(f.number(key+".announce.med", r.Announce.MED, 0, maxMED)),
@@ -87,6 +92,12 @@ func (r *rawService) resolve(f *faults, key, node string, used map[string]string
 	}
 	if s.Announce.DrainMED < s.Announce.BackupMED {
 		f.add(key+".announce.drain_med", "%d is better than backup_med = %d; remedy: what is about to go must look worse, so give it a higher MED", s.Announce.DrainMED, s.Announce.BackupMED)
+	}
+	if need := time.Duration(s.Check.Rise) * (s.Check.Timeout + s.Check.FastInterval); need > s.StartGrace {
+		f.add(key+".start_grace", "%v is shorter than a check may take to its first verdict (rise × (timeout + fast_interval) = %v), so every restart would withdraw; remedy: write a longer one", s.StartGrace, need)
+	}
+	if s.StatusPath != "" && path.Base(s.StatusPath) != node {
+		f.add(key+".zk_path_status", "%q does not end in the node's name %q, by which the others find the record; remedy: end it in /%s", s.StatusPath, node, node)
 	}
 	f.distinctPaths(key, &s, used)
 	return s
@@ -224,10 +235,26 @@ func serverAddress(h string) (string, error) {
 		}
 		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	}
-	if n, perr := strconv.ParseUint(port, 10, 16); host == "" || strings.ContainsAny(host, " \t") || (strings.Contains(host, ":") && net.ParseIP(host) == nil) || perr != nil || n == 0 {
+	if n, perr := strconv.ParseUint(port, 10, 16); !zkstate.ServerName(host) || perr != nil || n == 0 {
 		return "", errors.New("is not a server; remedy: write host:port, such as \"zk1:2181\"")
 	}
 	return net.JoinHostPort(host, port), nil
+}
+
+func (f *faults) addresses(key string, v listValue) []netip.Addr {
+	if v.Err != "" {
+		f.add(key, "%s", v.Err)
+		return nil
+	}
+	var out []netip.Addr
+	for _, text := range v.V {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			f.add(key, "%q is not an address; remedy: write the neighbor's address as in ExaBGP's configuration", text)
+		}
+		out = append(out, a)
+	}
+	return out
 }
 
 func (f *faults) vips(key string, v listValue, used map[string]string) []netip.Prefix {

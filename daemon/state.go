@@ -42,10 +42,11 @@ type Identity struct {
 // the duties of its caller.
 type Core struct {
 	id       Identity
-	track    bool      // neighbor_tracking = "auto"
-	tracking bool      // false: nothing is known of neighbors, and everything is written as if one were up
-	started  time.Time // of the first Step
-	last     time.Time // of the Step before
+	track    bool         // neighbor_tracking = "auto"
+	only     []netip.Addr // the neighbors that count; none means all
+	tracking bool         // false: nothing is known of neighbors, and everything is written as if one were up
+	started  time.Time    // of the first Step
+	last     time.Time    // of the Step before
 
 	epoch     uint64
 	neighbors []neighbor              // sorted by peer, then local address
@@ -72,6 +73,7 @@ type neighbor struct {
 	on     string    // the interface that leads to it; empty where that is not known
 	cut    bool      // its link is down, or was down since the session came up
 	trust  time.Time // when a session that was cut is believed again; zero while the link is down
+	young  bool      // the session came up after the link was last seen to go down
 }
 
 // usable says whether what is announced now reaches the neighbor.
@@ -110,12 +112,14 @@ type vip struct {
 	raw      zkstate.Claim // as last read
 	readOnce bool
 	view     ClaimView // what is made of it: settling and overlap considered
+	before   ClaimView // the view before it became ClaimReturns
 	returned time.Time // when view became ClaimReturns
 
 	last      Verdict
 	want      exabgp.Route // follows from last; meaningless while that is Hold
 	ack       exabgp.RouteAccepted
-	acked     bool // ack holds something
+	acked     bool // ack is about want
+	held      bool // the last answer was that to an announce, and no withdraw was wanted since
 	refused   bool // the last answer to want was "error"
 	needEpoch uint64
 
@@ -130,7 +134,7 @@ type vip struct {
 
 // NewCore makes a Core that knows nothing yet. The first Step's time is its start.
 func NewCore(cfg *Config, id Identity) *Core {
-	c := &Core{id: id, links: map[string]link.Changed{}, track: cfg.ExaBGP.TrackNeighbors, tracking: cfg.ExaBGP.TrackNeighbors}
+	c := &Core{id: id, links: map[string]link.Changed{}, track: cfg.ExaBGP.TrackNeighbors, tracking: cfg.ExaBGP.TrackNeighbors, only: cfg.ExaBGP.Neighbors}
 	for i := range cfg.Services {
 		conf := &cfg.Services[i]
 		s := &service{conf: conf, health: health.Changed{Service: conf.Name}}
@@ -164,7 +168,9 @@ func (c *Core) noticeSleep(now time.Time) bool {
 	if c.started.IsZero() {
 		c.started, c.last = now, now
 	}
-	slept := now.Sub(c.last) > sleepLimit
+	// The monotonic clock stands still while a machine is suspended, the wall clock does not. A wall clock that was set
+	// looks the same, and costs a reading.
+	slept := max(now.Sub(c.last), now.Round(0).Sub(c.last.Round(0))) > sleepLimit
 	c.last = now
 	if slept {
 		c.fresh = now
@@ -213,11 +219,11 @@ func (c *Core) applyExaBGP(now time.Time, ev exabgp.Event) {
 	case exabgp.EventsMissing: // the neighbors are polled from now on; the log has the remedy
 	case exabgp.RouteAccepted:
 		if v := c.vip(ev.Route.Prefix); v != nil {
-			v.ack, v.acked, v.refused = ev, true, false
+			v.accept(ev)
 		}
 	case exabgp.RouteRefused:
 		if v := c.vip(ev.Route.Prefix); v != nil && ev.Route == v.want {
-			v.acked, v.refused = false, true
+			v.acked, v.held, v.refused = false, false, true
 		}
 	case exabgp.ShuttingDown, exabgp.Gone:
 		c.gone = true
@@ -345,7 +351,7 @@ func (c *Core) others(s *service, v *vip) Others {
 	sum := OthersNone
 	for name, st := range s.peers { // a maximum: the order does not matter
 		for _, r := range st.Routes {
-			if r.VIP != v.name || !r.Announced {
+			if r.VIP != v.name || !stays(st, r) {
 				continue
 			}
 			switch {
@@ -396,8 +402,14 @@ func (c *Core) vip(p netip.Prefix) *vip {
 
 // setNeighbor takes one "state" line. Every "up" is a new session, whose peer has nothing from us yet.
 func (c *Core) setNeighbor(now time.Time, ev exabgp.NeighborChanged) {
+	if !c.counts(ev.Neighbor.Peer) {
+		return
+	}
 	n := c.neighbor(ev.Neighbor)
 	n.state, n.reason, n.cut, n.trust = ev.State, ev.Reason, false, time.Time{}
+	if n.state == exabgp.NeighborUp { // ExaBGP's word may have waited in the pipe while the link went down
+		n.cut, n.young = c.linkDown(n), true
+	}
 	c.listed, c.tracking = true, c.track
 	if ev.State == exabgp.NeighborUp {
 		c.epoch++
@@ -410,7 +422,7 @@ func (c *Core) setNeighbors(now time.Time, peers []netip.Addr) {
 	c.listed, c.tracking = true, c.track
 	cameUp := false
 	for _, p := range peers {
-		if !slices.ContainsFunc(c.neighbors, func(n neighbor) bool { return n.id.Peer == p }) {
+		if c.counts(p) && !slices.ContainsFunc(c.neighbors, func(n neighbor) bool { return n.id.Peer == p }) {
 			c.neighbor(exabgp.Neighbor{Peer: p})
 		}
 	}
@@ -431,9 +443,16 @@ func (c *Core) setNeighbors(now time.Time, peers []netip.Addr) {
 	c.afterNeighbors(now)
 }
 
+// counts says whether a neighbor hears exazk. ExaBGP lists every session, also of neighbors whose "api" does not name the
+// process.
+func (c *Core) counts(peer netip.Addr) bool { return len(c.only) == 0 || slices.Contains(c.only, peer) }
+
 // afterNeighbors voids the acknowledgements of a node without its audience: it may claim its VIPs only once their routes
 // were acknowledged for the session that comes next.
 func (c *Core) afterNeighbors(now time.Time) {
+	if !c.tracking {
+		return
+	}
 	n := c.established()
 	if n == 0 {
 		c.heard = time.Time{}
@@ -454,17 +473,21 @@ func (c *Core) afterNeighbors(now time.Time) {
 // it counts as down at once. When the link is back, the router may have closed the session without ExaBGP knowing: it
 // counts again with ExaBGP's next "up", or when ExaBGP has had the time to find out.
 func (c *Core) setLink(now time.Time, l link.Changed) {
-	c.links[l.Interface] = l
+	if c.links[l.Interface] = l; l.Removed {
+		defer delete(c.links, l.Interface)
+	}
 	for i := range c.neighbors {
 		n := &c.neighbors[i]
 		if n.state != exabgp.NeighborUp || !n.over(l) {
 			continue
 		}
 		if !l.Up {
-			n.cut, n.trust = true, time.Time{}
+			n.cut, n.trust, n.young = true, time.Time{}, false
 			n.reason = "link " + l.Interface + " is down"
 		} else if n.cut && n.trust.IsZero() {
-			n.trust = now.Add(linkTrust)
+			if n.trust = now.Add(linkTrust); n.young {
+				n.trust = now
+			}
 		}
 	}
 	c.afterNeighbors(now)
@@ -473,21 +496,31 @@ func (c *Core) setLink(now time.Time, l link.Changed) {
 // over says whether the session to the neighbor goes over the interface, and remembers it: an interface that is removed
 // has no addresses any more.
 func (n *neighbor) over(l link.Changed) bool {
-	for _, p := range l.Prefixes {
-		if p.Addr() == n.id.Local || !n.id.Local.IsValid() && p.Contains(n.id.Peer) {
-			n.on = l.Interface
-		}
+	if n.carries(l) {
+		n.on = l.Interface
 	}
 	return n.on == l.Interface
 }
 
+// carries says whether the interface has the address that the session goes out from.
+func (n *neighbor) carries(l link.Changed) bool {
+	return slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool {
+		return p.Addr() == n.id.Local || !n.id.Local.IsValid() && p.Contains(n.id.Peer)
+	})
+}
+
 func (c *Core) linkDown(n *neighbor) bool {
-	for _, l := range c.links { // one at most is true: the order does not matter
-		if !l.Up && n.over(l) {
-			return true
+	down := false
+	for _, l := range c.links { // an address that moved may be on two; one that is up decides: the order does not matter
+		if !n.carries(l) {
+			continue
 		}
+		if l.Up {
+			return false
+		}
+		down = true
 	}
-	return false
+	return down
 }
 
 // trustSessions ends the distrust of sessions whose link was down. What was written meanwhile is due again.
@@ -586,9 +619,11 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 		}
 		switch {
 		case there && (v.view == ClaimUnread || v.view == ClaimAbsent):
-			v.view, v.returned = ClaimReturns, now
-		case !there && !settling:
+			v.before, v.view, v.returned = v.view, ClaimReturns, now
+		case !there && (!settling || v.authoritative): // who else claims our own VIP need not come back
 			v.view = ClaimAbsent
+		case !there && v.view == ClaimReturns:
+			v.view = v.before
 		}
 		if !v.asked && s.current && s.peersRead {
 			// A process that starts while another node serves its VIP was away; one that finds its ghost was not.
@@ -626,6 +661,7 @@ func (c *Core) stepDrain(now time.Time, s *service) {
 func (c *Core) stepHandover(now time.Time, s *service, v *vip) {
 	v.drain = Draining
 	node, taken := s.announcedBy(v.name)
+	taken = taken && s.peersRead
 	switch {
 	case !taken:
 		v.taker, v.taken = "", time.Time{}
@@ -652,11 +688,17 @@ func (c *Core) drainDeadline(s *service) time.Time {
 	return d
 }
 
+// stays says whether a node announces a route and has no plan to give it up. Two nodes that are drained at once must not
+// take each other for the one that takes over.
+func stays(st zkstate.Status, r zkstate.StatusRoute) bool {
+	return r.Announced && r.Reason != string(ReasonDraining) && st.Maintenance != PresencePresent.String()
+}
+
 // announcedBy finds the first node, by name, whose status record says that it announces a VIP and is heard.
 func (s *service) announcedBy(vip string) (node string, found bool) {
 	for name, st := range s.peers { // the least name: the order does not matter
 		for _, r := range st.Routes {
-			if r.VIP == vip && r.Announced && !st.LastResort && (!found || name < node) {
+			if r.VIP == vip && stays(st, r) && !st.LastResort && (!found || name < node) {
 				node, found = name, true
 			}
 		}
@@ -680,8 +722,20 @@ func (v *vip) adopt(d Verdict, conf *Service) {
 			want.MED = conf.Announce.BackupMED
 		}
 	}
-	if want != v.want {
-		v.want, v.refused = want, false
+	want.Serial = v.want.Serial
+	if want != v.want { // an older answer to the same command says nothing about this one
+		want.Serial++
+		v.held = v.held && !want.Withdraw
+		v.want, v.refused, v.acked = want, false, false
+	}
+}
+
+// accept takes an acknowledgement. That of a command that is not wanted any more is of no use, save that an announce with
+// other attributes is still heard.
+func (v *vip) accept(ev exabgp.RouteAccepted) {
+	v.held = !ev.Route.Withdraw && !v.want.Withdraw
+	if ev.Route == v.want {
+		v.ack, v.acked, v.refused = ev, true, false
 	}
 }
 
@@ -692,7 +746,7 @@ func (v *vip) accepted() bool {
 
 // announced says whether ExaBGP holds an announcement of the VIP, if perhaps with other attributes than those wanted now.
 func (v *vip) announced() bool {
-	return v.last.Action == Announce && v.acked && !v.ack.Route.Withdraw && v.ack.Epoch >= v.needEpoch
+	return v.last.Action == Announce && v.held && v.ack.Epoch >= v.needEpoch
 }
 
 // wish is what should become of the claim of a VIP that this node is authoritative for. It is held exactly while the

@@ -189,7 +189,7 @@ func (s *story) acknowledge(d Decision) {
 		clear(s.table)
 	}
 	for _, r := range d.Table.Routes {
-		if have, ok := s.table[r.Prefix]; !ok || have != r {
+		if have, ok := s.table[r.Prefix]; !ok || have != r { // another Serial alone is answered without a command
 			s.table[r.Prefix] = r
 			s.step("", FromExaBGP{exabgp.RouteAccepted{Route: r, Epoch: d.Table.Epoch}})
 			return // that step went on with the rest
@@ -259,9 +259,7 @@ func (s *story) event(what string) {
 	switch w[0] {
 	case "acks":
 		s.acks = w[1] == "on"
-		if s.acks {
-			s.acknowledge(s.last)
-		}
+		s.step(what, Tick{})
 	case "end":
 	default:
 		s.t.Fatalf("unknown event %q", what)
@@ -341,14 +339,15 @@ func (s *story) parseZooKeeper(w []string) Event {
 		return FromZooKeeper{zkstate.MaintenanceRead{Service: w[1], Began: s.now, Present: w[2] == "present", Data: []byte(strings.Join(w[3:], " "))}}
 	case "failback":
 		return FromZooKeeper{zkstate.FailbackRead{Service: w[1], Began: s.now, Present: w[2] == "present", Data: []byte("{}")}}
-	case "peers": // peers apex node2:10.20.255.1,10.20.255.2 node3: node4!10.20.255.3 (as a last resort)
+	case "peers": // peers apex node2:10.20.255.1,10.20.255.2 node3: node4!10.20.255.3 (as a last resort) node5~10.20.255.3 (drained)
 		peers := map[string]zkstate.Status{}
 		for _, item := range w[2:] {
-			node, vips, healthy := strings.Cut(item, ":")
-			if !healthy {
-				node, vips, _ = strings.Cut(item, "!")
+			at := strings.IndexAny(item, ":!~")
+			node, kind, vips := item[:at], item[at], item[at+1:]
+			st := zkstate.Status{Node: node, LastResort: kind == '!'}
+			if kind == '~' {
+				st.Maintenance = PresencePresent.String()
 			}
-			st := zkstate.Status{Node: node, LastResort: !healthy}
 			for _, vip := range strings.Split(vips, ",") {
 				role := Backup
 				if strings.TrimPrefix(node, "node") == strings.TrimPrefix(vip, "10.20.255.") {

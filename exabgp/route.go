@@ -11,6 +11,9 @@ type Route struct {
 	// Communities are RFC 1997 communities, "65535:0" and the like, sorted and separated by one space; empty means none.
 	// They are one string so that routes can be compared. Not used by a withdraw.
 	Communities string
+	// Serial grows whenever something else becomes wanted for the prefix. It is not written: it only says in a RouteAccepted
+	// which wish was answered, where the same command was wanted before, was not for a while, and is again.
+	Serial uint64
 }
 
 // Table is what should stand in ExaBGP's Adj-RIB-Out as far as we are concerned. A prefix that is not in it is left as it is.

@@ -61,8 +61,8 @@ func (w *Watcher) look(emit func(Changed) bool) bool {
 		return true
 	}
 	for name, last := range w.last {
-		if last.Up && !slices.ContainsFunc(now, func(c Changed) bool { return c.Interface == name }) {
-			now = append(now, Changed{Interface: name}) // it was removed
+		if !slices.ContainsFunc(now, func(c Changed) bool { return c.Interface == name }) {
+			now = append(now, Changed{Interface: name, Removed: true, Prefixes: last.Prefixes})
 		}
 	}
 	slices.SortFunc(now, func(a, b Changed) int { return strings.Compare(a.Interface, b.Interface) })
@@ -71,10 +71,12 @@ func (w *Watcher) look(emit func(Changed) bool) bool {
 		if !c.Up {
 			c.Prefixes = merge(c.Prefixes, last.Prefixes)
 		}
-		if known && last.Up == c.Up && slices.Equal(last.Prefixes, c.Prefixes) {
+		if known && !c.Removed && last.Up == c.Up && slices.Equal(last.Prefixes, c.Prefixes) {
 			continue
 		}
-		w.last[c.Interface] = c
+		if w.last[c.Interface] = c; c.Removed {
+			delete(w.last, c.Interface)
+		}
 		if known && last.Up != c.Up {
 			w.log.WithFields(logrus.Fields{"event": "link", "interface": c.Interface, "from": word(last.Up), "to": word(c.Up)}).Info("link changed")
 		}
@@ -111,7 +113,7 @@ func readInterfaces() ([]Changed, error) {
 		c := Changed{Interface: i.Name, Up: i.Flags&net.FlagUp != 0 && i.Flags&net.FlagRunning != 0}
 		addrs, err := i.Addrs()
 		if err != nil {
-			continue // removed since; the next reading says so
+			return nil, fmt.Errorf("read addresses of %s: %w", i.Name, err) // it may have been removed; the next reading says so
 		}
 		for _, a := range addrs {
 			if p, err := netip.ParsePrefix(a.String()); err == nil {

@@ -38,14 +38,14 @@ func TestLook(t *testing.T) {
 		err  error
 		want []Changed
 	}{
-		{"start", []Changed{{"eth1", true, []netip.Prefix{v4}}, {"eth0", false, nil}}, nil, []Changed{{"eth0", false, nil}, {"eth1", true, []netip.Prefix{v4}}}},
-		{"nothing new", []Changed{{"eth0", false, nil}, {"eth1", true, []netip.Prefix{v4}}}, nil, nil},
-		{"an address more", []Changed{{"eth0", false, nil}, {"eth1", true, []netip.Prefix{v4, v6}}}, nil, []Changed{{"eth1", true, []netip.Prefix{v4, v6}}}},
-		{"down, and IPv6 is taken away", []Changed{{"eth0", false, nil}, {"eth1", false, []netip.Prefix{v4}}}, nil, []Changed{{"eth1", false, []netip.Prefix{v4, v6}}}},
+		{"start", []Changed{{"eth1", false, true, []netip.Prefix{v4}}, {"eth0", false, false, nil}}, nil, []Changed{{"eth0", false, false, nil}, {"eth1", false, true, []netip.Prefix{v4}}}},
+		{"nothing new", []Changed{{"eth0", false, false, nil}, {"eth1", false, true, []netip.Prefix{v4}}}, nil, nil},
+		{"an address more", []Changed{{"eth0", false, false, nil}, {"eth1", false, true, []netip.Prefix{v4, v6}}}, nil, []Changed{{"eth1", false, true, []netip.Prefix{v4, v6}}}},
+		{"down, and IPv6 is taken away", []Changed{{"eth0", false, false, nil}, {"eth1", false, false, []netip.Prefix{v4}}}, nil, []Changed{{"eth1", false, false, []netip.Prefix{v4, v6}}}},
 		{"unreadable", nil, errors.New("no memory"), nil},
-		{"up", []Changed{{"eth0", false, nil}, {"eth1", true, []netip.Prefix{v4}}}, nil, []Changed{{"eth1", true, []netip.Prefix{v4}}}},
-		{"removed", []Changed{{"eth0", false, nil}}, nil, []Changed{{"eth1", false, []netip.Prefix{v4}}}},
-		{"still removed", []Changed{{"eth0", false, nil}}, nil, nil},
+		{"up", []Changed{{"eth0", false, false, nil}, {"eth1", false, true, []netip.Prefix{v4}}}, nil, []Changed{{"eth1", false, true, []netip.Prefix{v4}}}},
+		{"removed", []Changed{{"eth0", false, false, nil}}, nil, []Changed{{"eth1", true, false, []netip.Prefix{v4}}}},
+		{"still removed", []Changed{{"eth0", false, false, nil}}, nil, nil},
 	} {
 		w.read = func() ([]Changed, error) { return step.read, step.err }
 		var got []Changed
@@ -57,7 +57,7 @@ func TestLook(t *testing.T) {
 	if n := strings.Count(log.String(), "link changed"); n != 3 {
 		t.Errorf("%d lines for three transitions:\n%s", n, log)
 	}
-	w.read = func() ([]Changed, error) { return []Changed{{"eth2", true, nil}}, nil }
+	w.read = func() ([]Changed, error) { return []Changed{{"eth2", false, true, nil}}, nil }
 	if w.look(func(Changed) bool { return false }) {
 		t.Error("goes on although nobody listens")
 	}

@@ -77,6 +77,12 @@ func parseServer(element string) (server, error) {
 	return s, nil
 }
 
+// ServerName reports whether host can be the host of an entry of Config.Servers: an address or a name.
+func ServerName(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil || host != "" && isName(host)
+}
+
 // isName reports whether host can be a name; a list ("a:1,b:2") and a path behind the port ("a/chroot") cannot.
 func isName(host string) bool {
 	return !slices.ContainsFunc([]byte(host), func(c byte) bool {

@@ -1,0 +1,111 @@
+package daemon
+
+import (
+	"time"
+
+	"exazk/zkstate"
+)
+
+// stepMaintenance ends a maintenance whose time is over, and asks for what has done its duty to be removed.
+func (c *Core) stepMaintenance(now time.Time, s *service, want *zkstate.Want) {
+	if s.maintenance == PresencePresent && s.flag.over(now) {
+		s.maintenance = PresenceAbsent
+	}
+	if s.flag.over(now) {
+		want.Remove[zkstate.FlagKey{Service: s.conf.Name, Flag: zkstate.Maintenance}] = s.flag.Data
+	}
+	if s.failback != nil {
+		want.Remove[zkstate.FlagKey{Service: s.conf.Name, Flag: zkstate.Failback}] = s.failback
+	}
+}
+
+// stepDrain moves every VIP of a service that is to be drained, by the operator or because the process stops, from
+// "announced" over "another node announces it" to "withdrawn".
+func (c *Core) stepDrain(now time.Time, s *service) {
+	if c.stopping == nil && s.maintenance != PresencePresent {
+		ended := s.drainSince != nil
+		s.drainSince = nil
+		for _, v := range s.vips {
+			v.away = v.away && !ended // what was planned is no failure
+			v.drain, v.taker, v.taken, v.timedOut = NotDraining, "", time.Time{}, false
+		}
+		return
+	}
+	if s.drainSince == nil {
+		s.drainSince = &now
+	}
+	for _, v := range s.vips {
+		if v.drain != Drained {
+			c.stepHandover(now, s, v)
+		}
+	}
+}
+
+func (c *Core) stepHandover(now time.Time, s *service, v *vip) {
+	v.drain = Draining
+	node, taken := s.announcedBy(v.name)
+	taken = taken && s.peersRead
+	switch {
+	case !taken:
+		v.taker, v.taken = "", time.Time{}
+	case v.taken.IsZero():
+		v.taker, v.taken = node, now
+	}
+	switch {
+	case v.last.Action == Withdraw, c.listed && !c.audible():
+		v.drain = Drained // nobody hears it from us
+	case taken && !now.Before(v.taken.Add(s.conf.Overlap)):
+		v.drain = Drained
+	case !now.Before(c.drainDeadline(s)):
+		v.drain, v.timedOut = Drained, true
+	}
+}
+
+func (c *Core) drainDeadline(s *service) time.Time {
+	d := s.drainSince.Add(s.conf.DrainTimeout)
+	if c.stopping != nil {
+		if b := c.stopping.Add(stopBound); b.Before(d) {
+			return b
+		}
+	}
+	return d
+}
+
+// stays says whether a node announces a route and has no plan to give it up. Two nodes that are drained at once must not
+// take each other for the one that takes over.
+func stays(st zkstate.Status, r zkstate.StatusRoute) bool {
+	return r.Announced && r.Reason != string(ReasonDraining) && st.Maintenance != PresencePresent.String()
+}
+
+// announcedBy finds the first node, by name, whose status record says that it announces a VIP and is heard.
+func (s *service) announcedBy(vip string) (node string, found bool) {
+	for name, st := range s.peers { // the least name: the order does not matter
+		for _, r := range st.Routes {
+			if r.VIP == vip && stays(st, r) && !st.LastResort && (!found || name < node) {
+				node, found = name, true
+			}
+		}
+	}
+	return node, found
+}
+
+// exit says whether the process is done: at once where ExaBGP is gone, else when every withdraw of the last drain was
+// acknowledged, or could not be within the bound.
+func (c *Core) exit(now time.Time) Exit {
+	switch {
+	case c.gone:
+		return Abandon
+	case c.stopping == nil:
+		return Stay
+	case !now.Before(c.stopping.Add(stopBound + stopGrace)):
+		return Leave
+	}
+	for _, s := range c.services {
+		for _, v := range s.vips {
+			if v.last.Action != Withdraw || !v.accepted() {
+				return Stay
+			}
+		}
+	}
+	return Leave
+}

@@ -1,0 +1,101 @@
+package daemon
+
+import (
+	"time"
+
+	"exazk/health"
+	"exazk/zkstate"
+)
+
+// setHealth counts failures that come close together, so that a check that flaps moves its VIPs ever more rarely.
+func (s *service) setHealth(now time.Time, ch health.Changed) {
+	switch ch.State {
+	case health.Healthy:
+		s.passing = now
+	case health.Unhealthy:
+		s.passing = time.Time{}
+		if now.Sub(s.failed) > 2*max(s.conf.FlapHold, s.hold()) {
+			s.failures = 0
+		}
+		s.failures++
+		s.failed = now
+		for _, v := range s.vips {
+			v.away = true
+		}
+	}
+	s.health = ch
+}
+
+// hold is how long the check must pass before this node takes a VIP from one that has it: nothing after one failure,
+// flap_hold after a second one within two flap_hold, and twice as long after each further one that comes within two of
+// those, up to flapMax.
+func (s *service) hold() time.Duration {
+	if s.failures < 2 {
+		return 0
+	}
+	return min(s.conf.FlapHold<<min(s.failures-2, 16), max(flapMax, s.conf.FlapHold))
+}
+
+// setFailback obeys an operator's word once.
+func (s *service) setFailback(ev zkstate.FailbackRead) {
+	s.failback = nil
+	if !ev.Present {
+		return
+	}
+	s.failback = append([]byte{}, ev.Data...)
+	s.failures = 0
+	for _, v := range s.vips {
+		v.away = false
+	}
+}
+
+// wait says why a VIP that was away is left to the node that has it now.
+func (c *Core) wait(now time.Time, s *service, v *vip) Reason {
+	flapping := s.failures >= 2 && now.Before(s.passing.Add(s.hold()))
+	switch {
+	case !v.away:
+		return ""
+	case v.authoritative && s.conf.Failback == FailbackManual:
+		return ReasonFailbackManual
+	case flapping:
+		return ReasonFlapping
+	case v.authoritative && now.Before(c.back(s).Add(s.conf.FailbackDelay)):
+		return ReasonFailbackDelay
+	}
+	return ""
+}
+
+// back is since when the node could serve again.
+func (c *Core) back(s *service) time.Time {
+	t := c.started
+	for _, u := range []time.Time{s.passing, c.heard} {
+		if u.After(t) {
+			t = u
+		}
+	}
+	return t
+}
+
+// others sums up what the status records say about a VIP.
+func (c *Core) others(s *service, v *vip) Others {
+	if !s.peersRead || c.zk.State != zkstate.Connected {
+		return OthersUnread
+	}
+	sum := OthersNone
+	for name, st := range s.peers { // a maximum: the order does not matter
+		for _, r := range st.Routes {
+			if r.VIP != v.name || !stays(st, r) {
+				continue
+			}
+			switch {
+			case !st.LastResort:
+				return OthersServe
+			case r.Role == Authoritative.String() || !v.authoritative && name < c.id.Node:
+				sum = OthersPrior
+			default:
+				sum = max(sum, OthersLesser)
+			}
+		}
+	}
+	return sum
+}

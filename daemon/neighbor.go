@@ -1,0 +1,201 @@
+package daemon
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"exazk/exabgp"
+	"exazk/link"
+	"exazk/zkstate"
+)
+
+type neighbor struct {
+	id     exabgp.Neighbor
+	state  exabgp.NeighborState
+	reason string
+	on     string    // the interface that leads to it; empty where that is not known
+	cut    bool      // its link is down, or was down since the session came up
+	trust  time.Time // when a session that was cut is believed again; zero while the link is down
+	young  bool      // the session came up after the link was last seen to go down
+}
+
+// usable says whether what is announced now reaches the neighbor.
+func (n *neighbor) usable() bool { return n.state == exabgp.NeighborUp && !n.cut }
+
+// word is the neighbor's state for people: one more than ExaBGP knows.
+func (n *neighbor) word() string {
+	if n.state == exabgp.NeighborUp && n.cut {
+		return "link-down"
+	}
+	return n.state.String()
+}
+
+// setNeighbor takes one "state" line. Every "up" is a new session, whose peer has nothing from us yet.
+func (c *Core) setNeighbor(now time.Time, ev exabgp.NeighborChanged) {
+	if !c.counts(ev.Neighbor.Peer) {
+		return
+	}
+	n := c.neighbor(ev.Neighbor)
+	n.state, n.reason, n.cut, n.trust = ev.State, ev.Reason, false, time.Time{}
+	if n.state == exabgp.NeighborUp { // ExaBGP's word may have waited in the pipe while the link went down
+		n.cut, n.young = c.linkDown(n), true
+	}
+	c.listed, c.tracking = true, c.track
+	if ev.State == exabgp.NeighborUp {
+		c.epoch++
+	}
+	c.afterNeighbors(now)
+}
+
+// setNeighbors takes a complete list of the peers that are established; all others are not.
+func (c *Core) setNeighbors(now time.Time, peers []netip.Addr) {
+	c.listed, c.tracking = true, c.track
+	cameUp := false
+	for _, p := range peers {
+		if c.counts(p) && !slices.ContainsFunc(c.neighbors, func(n neighbor) bool { return n.id.Peer == p }) {
+			c.neighbor(exabgp.Neighbor{Peer: p})
+		}
+	}
+	for i := range c.neighbors {
+		n := &c.neighbors[i]
+		up := slices.Contains(peers, n.id.Peer)
+		switch {
+		case up && n.state != exabgp.NeighborUp:
+			n.state, n.reason, n.cut, n.trust = exabgp.NeighborUp, "", c.linkDown(n), time.Time{}
+			cameUp = true
+		case !up && (n.state == exabgp.NeighborUp || n.state == exabgp.NeighborUnknown):
+			n.state, n.reason = exabgp.NeighborDown, "not in ExaBGP's list of established sessions"
+		}
+	}
+	if cameUp {
+		c.epoch++
+	}
+	c.afterNeighbors(now)
+}
+
+// counts says whether a neighbor hears exazk. ExaBGP lists every session, also of neighbors whose "api" does not name the
+// process.
+func (c *Core) counts(peer netip.Addr) bool { return len(c.only) == 0 || slices.Contains(c.only, peer) }
+
+// afterNeighbors voids the acknowledgements of a node without its audience: it may claim its VIPs only once their routes
+// were acknowledged for the session that comes next.
+func (c *Core) afterNeighbors(now time.Time) {
+	if !c.tracking {
+		return
+	}
+	n := c.established()
+	if n == 0 {
+		c.heard = time.Time{}
+	} else if c.heard.IsZero() {
+		c.heard = now
+	}
+	for _, s := range c.services {
+		if n < s.conf.MinNeighbors {
+			for _, v := range s.vips {
+				v.needEpoch = c.epoch + 1
+				v.away = v.away || v.authoritative && v.raw.Holder == zkstate.Own
+			}
+		}
+	}
+}
+
+// setLink takes the state of an interface. ExaBGP notices a dead link only when the hold timer runs out, so a session over
+// it counts as down at once. When the link is back, the router may have closed the session without ExaBGP knowing: it
+// counts again with ExaBGP's next "up", or when ExaBGP has had the time to find out.
+func (c *Core) setLink(now time.Time, l link.Changed) {
+	if c.links[l.Interface] = l; l.Removed {
+		defer delete(c.links, l.Interface)
+	}
+	for i := range c.neighbors {
+		n := &c.neighbors[i]
+		if n.state != exabgp.NeighborUp || !n.over(l) {
+			continue
+		}
+		if !l.Up {
+			n.cut, n.trust, n.young = true, time.Time{}, false
+			n.reason = "link " + l.Interface + " is down"
+		} else if n.cut && n.trust.IsZero() {
+			if n.trust = now.Add(linkTrust); n.young {
+				n.trust = now
+			}
+		}
+	}
+	c.afterNeighbors(now)
+}
+
+// over says whether the session to the neighbor goes over the interface, and remembers it: an interface that is removed
+// has no addresses any more.
+func (n *neighbor) over(l link.Changed) bool {
+	if n.carries(l) {
+		n.on = l.Interface
+	}
+	return n.on == l.Interface
+}
+
+// carries says whether the interface has the address that the session goes out from.
+func (n *neighbor) carries(l link.Changed) bool {
+	return slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool {
+		return p.Addr() == n.id.Local || !n.id.Local.IsValid() && p.Contains(n.id.Peer)
+	})
+}
+
+func (c *Core) linkDown(n *neighbor) bool {
+	down := false
+	for _, l := range c.links { // an address that moved may be on two; one that is up decides: the order does not matter
+		if !n.carries(l) {
+			continue
+		}
+		if l.Up {
+			return false
+		}
+		down = true
+	}
+	return down
+}
+
+// trustSessions ends the distrust of sessions whose link was down. What was written meanwhile is due again.
+func (c *Core) trustSessions(now time.Time) {
+	for i := range c.neighbors {
+		if n := &c.neighbors[i]; n.cut && !n.trust.IsZero() && !now.Before(n.trust) {
+			n.cut, n.trust, n.reason = false, time.Time{}, ""
+			c.epoch++
+		}
+	}
+}
+
+// neighbor finds or makes the entry of a neighbor. One known by its peer's address only gets its local address as soon
+// as ExaBGP tells it.
+func (c *Core) neighbor(id exabgp.Neighbor) *neighbor {
+	for i := range c.neighbors {
+		n := &c.neighbors[i]
+		if n.id == id {
+			return n
+		}
+		if n.id.Peer == id.Peer && (!n.id.Local.IsValid() || !id.Local.IsValid()) {
+			if id.Local.IsValid() {
+				n.id = id
+			}
+			return n
+		}
+	}
+	c.neighbors = append(c.neighbors, neighbor{id: id})
+	slices.SortFunc(c.neighbors, func(a, b neighbor) int {
+		return cmp.Or(a.id.Peer.Compare(b.id.Peer), a.id.Local.Compare(b.id.Local))
+	})
+	return c.neighbor(id)
+}
+
+func (c *Core) established() int {
+	n := 0
+	for i := range c.neighbors {
+		if c.neighbors[i].usable() {
+			n++
+		}
+	}
+	return n
+}
+
+// audible says whether a route that is written now reaches anybody.
+func (c *Core) audible() bool { return !c.tracking || c.established() > 0 }

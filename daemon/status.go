@@ -1,0 +1,66 @@
+package daemon
+
+import (
+	"fmt"
+	"time"
+
+	"exazk/zkstate"
+)
+
+// status is this node's record for the other nodes and for people.
+func (c *Core) status(now time.Time, s *service) zkstate.Status {
+	st := zkstate.Status{
+		Node: c.id.Node, Instance: c.id.Instance, Version: c.id.Version, Since: c.id.Since,
+		Health:      s.health.State.String(),
+		Maintenance: s.maintenance.String(),
+		Note:        s.flag.String(),
+		Failures:    s.failures,
+		HoldMS:      s.hold().Milliseconds(),
+		Routes:      []zkstate.StatusRoute{},
+		Neighbors:   []zkstate.StatusNeighbor{},
+	}
+	for _, v := range s.vips {
+		r := zkstate.StatusRoute{
+			VIP: v.name, Verdict: v.last.Action.String(), Role: v.last.Role.String(), Reason: string(v.last.Reason),
+			Detail:    c.detail(s, v, v.last),
+			Announced: v.announced() && c.audible(),
+			Claim:     v.raw.Holder == zkstate.Own,
+		}
+		if v.last.Action == Announce {
+			r.MED, r.Community = v.want.MED, v.want.Communities
+		}
+		st.LastResort = st.LastResort || v.last.Reason == ReasonLastResort
+		st.Routes = append(st.Routes, r)
+	}
+	for i := range c.neighbors {
+		n := &c.neighbors[i]
+		st.Neighbors = append(st.Neighbors, zkstate.StatusNeighbor{Peer: n.id.Peer.String(), State: n.word()})
+	}
+	return st
+}
+
+// detail is the part of a reason that only people need.
+func (c *Core) detail(s *service, v *vip, d Verdict) string {
+	switch d.Reason {
+	case ReasonUnhealthy, ReasonLastResort:
+		return s.health.Result.Output
+	case ReasonConflict:
+		return v.raw.Detail
+	case ReasonMaintenance, ReasonStopping:
+		switch {
+		case v.timedOut:
+			return "no other node took it over in time"
+		case v.taker != "":
+			return "taken over by " + v.taker
+		}
+		return s.flag.String()
+	case ReasonFlapping:
+		return fmt.Sprintf("the check failed %d times; it must pass for %v", s.failures, s.hold())
+	case ReasonUnclaimed, ReasonClaimed:
+		if c.zk.State != zkstate.Connected {
+			return "as last read; ZooKeeper is away"
+		}
+	}
+	return ""
+}
+

@@ -63,4 +63,3 @@ func (c *Core) detail(s *service, v *vip, d Verdict) string {
 	}
 	return ""
 }
-

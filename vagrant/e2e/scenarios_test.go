@@ -177,12 +177,23 @@ func hostCrashes(lb string) func(*scene) {
 	return func(s *scene) {
 		s.during("crash", allowance{own(lb), s.stage.noticed()}, func() {
 			s.must(s.lab.CrashHost(lb))
+			s.claimed(own(lb))
 			s.takenOver(own(lb), s.stage.noticed()+5*time.Second)
 		})
 		s.during("boot", nothing, func() {
 			s.must(s.lab.BootHost(s.Context(), lb))
 			s.steady()
 		})
+	}
+}
+
+// claimed wants a claim to be there still: a host that lost its power has not given it up.
+func (s *scene) claimed(vip int) {
+	s.Helper()
+	there, err := s.lab.ZKExists(claims + "/" + lab.VIPs()[vip].String())
+	s.must(err)
+	if !there {
+		s.Error("the dying host gave its claim up, or lived without it: this was no crash")
 	}
 }
 

@@ -1,7 +1,9 @@
 # ExaZK. "make help" lists the targets.
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-GOFLAGS  += -trimpath
+# The version comes from git above; git may not be there, and the checkout may be another user's.
+GOFLAGS  += -trimpath -buildvcs=false
+export GOFLAGS
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 30s
 E2E      := ./vagrant/e2e
@@ -13,7 +15,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build ./exazk, one static binary
-	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o exazk .
+	CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o exazk .
 
 lab-tools: ## install what the lab needs (root, Debian 12)
 	@vagrant/install.sh lab
@@ -34,7 +36,7 @@ test: tools vet check-configs unit reconnect e2e ## every test, those on real pa
 
 vet:
 	go vet ./...
-	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "not gofmt-ed:"; echo "$$bad"; exit 1; }
 
 unit: ## the tests of the packages, with the race detector
 	go test -race -shuffle=on -timeout 10m $(UNIT)
@@ -60,7 +62,7 @@ lint: vet ## vet and formatting
 
 dist: ## static binaries for amd64 and arm64 in dist/
 	@mkdir -p dist
-	for arch in amd64 arm64; do GOOS=linux GOARCH=$$arch CGO_ENABLED=0 go build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o dist/exazk-linux-$$arch . || exit 1; done
+	for arch in amd64 arm64; do GOOS=linux GOARCH=$$arch CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o dist/exazk-linux-$$arch . || exit 1; done
 
 clean: ## remove what was built
 	rm -rf exazk bin dist

@@ -43,3 +43,12 @@ if ! apt-get install --yes --quiet --no-install-recommends $missing; then
 	apt-get update --quiet
 	apt-get install --yes --quiet --no-install-recommends $missing
 fi
+
+# What was installed now must not start at the next boot either.
+if command -v systemctl >/dev/null; then
+	for package in $missing; do
+		case $package in
+		exabgp | bird2) systemctl disable --quiet "${package%2}.service" 2>/dev/null || true ;;
+		esac
+	done
+fi

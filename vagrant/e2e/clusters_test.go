@@ -115,6 +115,7 @@ func mixedSteadyState(s *scene) {
 func standInCrashes(s *scene) {
 	s.during("crash", allowance{2, s.stage.noticed()}, func() {
 		s.must(s.lab.CrashHost("lb3"))
+		s.claimed(2)
 		s.takenOver(2, s.stage.noticed()+5*time.Second)
 	})
 	s.during("boot", allowance{2, time.Second}, func() {

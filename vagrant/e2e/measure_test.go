@@ -147,25 +147,27 @@ func (p *prober) end() report.Report {
 func (s *scene) during(phase string, allowed allowance, act func()) {
 	s.Helper()
 	p := s.startProbes()
-	defer func() {
-		if p.cmd.ProcessState == nil { // act has ended the scenario
+	m := measurement{lab: s.stage.name, scenario: s.name, phase: phase, allowed: allowed, failed: true}
+	defer func() { // also where act has ended the scenario
+		if p.cmd.ProcessState == nil {
 			p.cmd.Process.Kill()
 			p.cmd.Wait()
 		}
+		place.mu.Lock()
+		place.table = append(place.table, m)
+		place.mu.Unlock()
 	}()
 	began := time.Now()
 	act()
 	took := time.Since(began)
-	m := s.judge(phase, allowed, p.end())
+	s.judge(&m, p.end())
 	s.Logf("%s: %v; %s", phase, ms(took), m.summary())
-	place.mu.Lock()
-	place.table = append(place.table, m)
-	place.mu.Unlock()
 }
 
-func (s *scene) judge(phase string, allowed allowance, rep report.Report) measurement {
+// judge compares what the client found with what is allowed.
+func (s *scene) judge(m *measurement, rep report.Report) {
 	s.Helper()
-	m := measurement{lab: s.stage.name, scenario: s.name, phase: phase, allowed: allowed}
+	m.failed = false
 	for i, vip := range lab.VIPs() {
 		series, ok := rep.Find("udp", vip)
 		if !ok {
@@ -176,29 +178,29 @@ func (s *scene) judge(phase string, allowed allowance, rep report.Report) measur
 		m.skipped += series.Skipped
 		// What was not sent was not lost either: too many of those, and "nothing lost" says nothing. An outage that is
 		// allowed is not hidden by them, for it is measured in time.
-		if allowed.of(i) == 0 && series.Skipped > series.Sent/5+skipsAllowed {
+		if m.allowed.of(i) == 0 && series.Skipped > series.Sent/5+skipsAllowed {
 			m.failed = true
-			s.Errorf("%s: the client sent %d datagrams to %s and could not send %d in time: this machine is too busy to measure", phase, series.Sent, vip, series.Skipped)
+			s.Errorf("%s: the client sent %d datagrams to %s and could not send %d in time: this machine is too busy to measure", m.phase, series.Sent, vip, series.Skipped)
 		}
-		if over(m, i, allowed.of(i)) {
+		if m.over(i) {
 			m.failed = true
-			s.Errorf("%s: allowed is %v without %s; %s", phase, allowed.of(i), vip, series)
+			s.Errorf("%s: allowed is %v without %s; %s", m.phase, m.allowed.of(i), vip, series)
 			for _, l := range series.Losses {
 				s.Logf("lost %d from %s to %s", l.Lost, l.From.Format("15:04:05.000"), l.To.Format("15:04:05.000"))
 			}
 		}
 	}
-	return m
 }
 
-func over(m measurement, vip int, allowed time.Duration) bool {
-	if allowed == 0 {
-		return m.lost[vip] > 0
+// over says whether the client missed a VIP for longer than allowed.
+func (m *measurement) over(vip int) bool {
+	if allowed := m.allowed.of(vip); allowed > 0 {
+		return m.outage[vip] > allowed
 	}
-	return m.outage[vip] > allowed
+	return m.lost[vip] > 0
 }
 
-func (m measurement) summary() string {
+func (m *measurement) summary() string {
 	if m.lost == [3]int{} {
 		return fmt.Sprintf("of %d datagrams none was lost", m.sent)
 	}

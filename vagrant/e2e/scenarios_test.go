@@ -59,6 +59,7 @@ func TestTOML(t *testing.T) {
 		act{"check fails without zookeeper", checkFailsWithoutZooKeeper},
 		act{"exazk is killed without zookeeper", exazkKilledWithoutZooKeeper},
 		act{"node is cut off from zookeeper", cutOff},
+		act{"management link is pulled", managementPulled},
 		act{"ToR falls silent", torSilent},
 	)
 }
@@ -177,12 +178,23 @@ func hostCrashes(lb string) func(*scene) {
 	return func(s *scene) {
 		s.during("crash", allowance{own(lb), s.stage.noticed()}, func() {
 			s.must(s.lab.CrashHost(lb))
+			s.claimed(own(lb))
 			s.takenOver(own(lb), s.stage.noticed()+5*time.Second)
 		})
 		s.during("boot", nothing, func() {
 			s.must(s.lab.BootHost(s.Context(), lb))
 			s.steady()
 		})
+	}
+}
+
+// claimed wants a claim to be there still: a host that lost its power has not given it up.
+func (s *scene) claimed(vip int) {
+	s.Helper()
+	there, err := s.lab.ZKExists(claims + "/" + lab.VIPs()[vip].String())
+	s.must(err)
+	if !there {
+		s.Error("the dying host gave its claim up, or lived without it: this was no crash")
 	}
 }
 
@@ -449,13 +461,23 @@ func checkFailsWithoutZooKeeper(s *scene) {
 	})
 }
 
-// cutOff: the node goes on announcing, and the others join it until it is back.
+// cutOff keeps a node from ZooKeeper without a sign. It goes on announcing, and the others join it until it is back.
 func cutOff(s *scene) {
+	s.alone(func() error { return s.lab.CutZK(victim) }, func() error { return s.lab.JoinZK(victim) })
+}
+
+// managementPulled is the same with a sign: an interface without a carrier, but not one that a BGP session runs over.
+func managementPulled(s *scene) {
+	s.alone(func() error { return s.lab.LinkDown(victim, "mgmt") }, func() error { return s.lab.LinkUp(victim, "mgmt") })
+}
+
+func (s *scene) alone(leave, join func() error) {
+	s.Helper()
 	s.during("cut off and back", nothing, func() {
-		s.must(s.lab.CutZK(victim))
+		s.must(leave())
 		s.until(s.stage.noticed(), "the others announce beside it", s.announcedBy(vip1, "r1", "r2", "r3"))
 		s.throughout(12*time.Second-s.stage.session, "nobody leaves", s.announcedBy(vip1, "r1", "r2", "r3"))
-		s.must(s.lab.JoinZK(victim))
+		s.must(join())
 		s.steady()
 	})
 }

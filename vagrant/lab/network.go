@@ -183,8 +183,10 @@ func (l *Lab) JoinZK(host string) error {
 // CrashHost is the loss of a host's power: its links go down first, so that no word of its dying processes gets out, then
 // all of them are killed. What is at the other ends sees its carrier go.
 func (l *Lab) CrashHost(host string) error {
-	if err := l.setOwnEnds(host, false); err != nil {
-		return err
+	for _, e := range dyingOrder(l.ownEnds(host)) {
+		if err := l.setLink(context.Background(), e, false); err != nil {
+			return err
+		}
 	}
 	id, err := namespaceOf(netnsPath(l.opt.netns(host)))
 	if err != nil {
@@ -193,24 +195,38 @@ func (l *Lab) CrashHost(host string) error {
 	return killAll(map[nsID]bool{id: true}, l.Host(host).keeper.PID)
 }
 
+// dyingOrder puts the management network first: exazk watches its links, and would give its claims up over the last one.
+func dyingOrder(ends []end) []end {
+	var first, rest []end
+	for _, e := range ends {
+		if e.ifc == management {
+			first = append(first, e)
+		} else {
+			rest = append(rest, e)
+		}
+	}
+	return slices.Concat(first, rest)
+}
+
 // BootHost brings a host back after CrashHost, with its links and daemons. It does not wait for BGP sessions.
 func (l *Lab) BootHost(ctx context.Context, host string) error {
-	if err := l.setOwnEnds(host, true); err != nil {
-		return err
+	for _, e := range l.ownEnds(host) {
+		if err := l.setLink(ctx, e, true); err != nil {
+			return err
+		}
 	}
 	return l.startHost(ctx, l.Host(host))
 }
 
-func (l *Lab) setOwnEnds(host string, up bool) error {
+// ownEnds lists a host's ends of its links.
+func (l *Lab) ownEnds(host string) []end {
+	var ends []end
 	for _, k := range links(l.opt.ZKServers) {
 		for _, e := range k {
-			if e.host != host {
-				continue
-			}
-			if err := l.setLink(context.Background(), e, up); err != nil {
-				return err
+			if e.host == host {
+				ends = append(ends, e)
 			}
 		}
 	}
-	return nil
+	return ends
 }

@@ -247,6 +247,9 @@ func TestCommand(t *testing.T) {
 		{Route{Prefix: p("10.20.255.1/32"), MED: 100}, "announce route 10.20.255.1/32 next-hop self med 100"},
 		{Route{Prefix: p("10.20.255.1/32"), Withdraw: true, MED: 100}, "withdraw route 10.20.255.1/32"},
 		{Route{Prefix: p("2001:db8::1/128"), NextHop: a("2001:db8::f"), MED: 4294967295}, "announce route 2001:db8::1/128 next-hop 2001:db8::f med 4294967295"},
+		{Route{Prefix: p("10.20.255.1/32"), MED: 900, Communities: "65535:0"}, "announce route 10.20.255.1/32 next-hop self med 900 community [ 65535:0 ]"},
+		{Route{Prefix: p("10.20.255.1/32"), Communities: "0:65535 65001:20 65535:0"}, "announce route 10.20.255.1/32 next-hop self med 0 community [ 0:65535 65001:20 65535:0 ]"},
+		{Route{Prefix: p("10.20.255.1/32"), Communities: "65535:0", Withdraw: true}, "withdraw route 10.20.255.1/32"},
 		{Route{Prefix: p("198.51.100.0/24"), NextHop: a("192.0.2.1")}, "announce route 198.51.100.0/24 next-hop 192.0.2.1 med 0"},
 		{Route{Prefix: p("2001:db8::1/128"), NextHop: a("fe80::1%eth0\nshutdown")}, "announce route 2001:db8::1/128 next-hop fe80::1 med 0"},
 	} {
@@ -257,14 +260,20 @@ func TestCommand(t *testing.T) {
 }
 
 func TestCommandPanics(t *testing.T) {
-	for _, prefix := range []netip.Prefix{{}, netip.MustParsePrefix("203.0.113.3/24")} {
+	vip := netip.MustParsePrefix("203.0.113.3/32")
+	routes := []Route{{}, {Prefix: netip.MustParsePrefix("203.0.113.3/24")}}
+	for _, communities := range []string{" ", "65535", "65535:", ":0", "65536:0", "0:65536", "-1:0", "+1:0", "01:0", "1:2:3", "65535:0 ", " 65535:0",
+		"65535:0  65001:1", "65535:0,65001:1", "65535:0\n", "65535:0 ] med 5", "no-export", "\u0661:0"} {
+		routes = append(routes, Route{Prefix: vip, Communities: communities})
+	}
+	for _, route := range routes {
 		func() {
 			defer func() {
 				if got := fmt.Sprint(recover()); !strings.HasPrefix(got, "bug: ") {
-					t.Errorf("prefix %s: %s", prefix, got)
+					t.Errorf("%+v: %s", route, got)
 				}
 			}()
-			_ = Route{Prefix: prefix}.Command()
+			_ = route.Command()
 		}()
 	}
 }

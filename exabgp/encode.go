@@ -3,6 +3,7 @@ package exabgp
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // dialect is a command language of ExaBGP. So far there is one; the "peer * announce ..." of API 6 would be another.
@@ -19,7 +20,8 @@ const (
 )
 
 // Command is the text of the route without the newline, ASCII only: ExaBGP 4.2 and 5.0 kill a process that writes any
-// other byte. It panics on a prefix that is invalid or has host bits set, which ExaBGP 3.4 would take for another one.
+// other byte. It panics on a prefix that is invalid or has host bits set, which ExaBGP 3.4 would take for another one,
+// and on communities that are not in their form.
 func (r Route) Command() string { return api4.route(r) }
 
 func (dialect) route(r Route) string {
@@ -34,5 +36,26 @@ func (dialect) route(r Route) string {
 	if r.NextHop.IsValid() {
 		hop = r.NextHop.WithZone("").String() // a zone is any text
 	}
-	return "announce route " + r.Prefix.String() + " next-hop " + hop + " med " + strconv.FormatUint(uint64(r.MED), 10)
+	command := "announce route " + r.Prefix.String() + " next-hop " + hop + " med " + strconv.FormatUint(uint64(r.MED), 10)
+	if r.Communities == "" {
+		return command
+	}
+	for community := range strings.SplitSeq(r.Communities, " ") {
+		if !isCommunity(community) {
+			panic(fmt.Sprintf("bug: route %s with communities %q", r.Prefix, r.Communities))
+		}
+	}
+	return command + " community [ " + r.Communities + " ]"
+}
+
+// isCommunity knows "65535:0": two numbers of 16 bits (RFC 1997), without a sign or leading zeros.
+func isCommunity(s string) bool {
+	high, low, found := strings.Cut(s, ":")
+	for _, half := range []string{high, low} {
+		n, err := strconv.ParseUint(half, 10, 16)
+		if err != nil || strconv.FormatUint(n, 10) != half {
+			return false
+		}
+	}
+	return found
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -18,21 +19,25 @@ const (
 	Excuse              // Verdict.Words: why the Refused that follows comes (main branch only)
 	Header              // the first line of the answer to "show neighbor summary"
 	Session             // Verdict.Peer, Verdict.Up: one line of the answer to a query for the sessions
-	Other               // well-formed and of no use here: messages of other types, answers to other commands
+	Keeps               // Verdict.Up: whether a neighbor keeps an Adj-RIB-Out; one line of its configuration
+	Held                // Verdict.Prefix: a unicast route in the Adj-RIB-Out of a neighbor
+	Text                // a line of an answer that is none of these
+	Other               // well-formed and of no use here: messages of other types, routes of other families
 	Bad                 // Verdict.Words: what is wrong with it
 )
 
 func (k Kind) String() string {
-	return [...]string{"blank", "news", "done", "refused", "excuse", "header", "session", "other", "bad"}[k]
+	return [...]string{"blank", "news", "done", "refused", "excuse", "header", "session", "keeps", "held", "text", "other", "bad"}[k]
 }
 
 // Verdict is what one line says.
 type Verdict struct {
-	Kind  Kind
-	Event Event      // of News: NeighborChanged or ShuttingDown
-	Peer  netip.Addr // of Session
-	Up    bool       // of Session: established
-	Words string     // of Refused, Excuse and Bad; of Other the type of the message, for the log
+	Kind   Kind
+	Event  Event        // of News: NeighborChanged or ShuttingDown
+	Peer   netip.Addr   // of Session
+	Up     bool         // of Session: established; of Keeps
+	Prefix netip.Prefix // of Held
+	Words  string       // of Refused, Excuse and Bad; of Other the type of the message, for the log
 }
 
 // maxLine is the length in bytes beyond which a line is skipped. The longest lines are updates; one of 4096 bytes
@@ -136,6 +141,10 @@ func decodeText(line string) Verdict {
 		return Verdict{Kind: Refused}
 	case "shutdown": // of a process with "encoder text"
 		return Verdict{Kind: News, Event: ShuttingDown{}}
+	case "adj-rib-out true;": // of "show neighbor configuration": 4.2, 5.0 and main
+		return Verdict{Kind: Keeps, Up: true}
+	case "adj-rib-out false;":
+		return Verdict{Kind: Keeps}
 	}
 	if words, ok := strings.CutPrefix(line, "error:"); ok {
 		return Verdict{Kind: Excuse, Words: clip(strings.TrimSpace(words))}
@@ -150,7 +159,7 @@ func decodeText(line string) Verdict {
 	if peer, up, ok := statusRow(fields); ok {
 		return Verdict{Kind: Session, Peer: peer, Up: up}
 	}
-	return Verdict{Kind: Other, Words: "text"}
+	return heldRow(fields)
 }
 
 // isHeader knows "Peer AS up/down state | #sent #recvd", to which main adds a column.
@@ -183,6 +192,24 @@ func statusRow(fields []string) (peer netip.Addr, up, ok bool) {
 	}
 	peer, err := netip.ParseAddr(fields[1])
 	return peer, strings.EqualFold(fields[n-1], "established"), err == nil
+}
+
+// heldRow reads "neighbor 192.0.2.2 local-ip 192.0.2.1 ... family-allowed in-open ipv4 unicast 203.0.113.2/32 next-hop
+// self ...": 4.2, 5.0 and main write the same. Whatever looks almost like it is Text, so that no route is overlooked.
+func heldRow(fields []string) Verdict {
+	at := slices.Index(fields, "family-allowed")
+	if fields[0] != "neighbor" || at < 0 || len(fields) < at+5 {
+		return Verdict{Kind: Text}
+	}
+	ip := fields[at+2] == "ipv4" || fields[at+2] == "ipv6"
+	prefix, err := netip.ParsePrefix(fields[at+4])
+	switch {
+	case ip && fields[at+3] == "unicast" && err == nil:
+		return Verdict{Kind: Held, Prefix: prefix.Masked()}
+	case ip && fields[at+3] != "unicast", fields[at+2] == "l2vpn", fields[at+2] == "bgp-ls":
+		return Verdict{Kind: Other, Words: "route"}
+	}
+	return Verdict{Kind: Text}
 }
 
 func number(s string) bool {

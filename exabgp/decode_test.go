@@ -21,6 +21,10 @@ func (v Verdict) String() string {
 		return describe(v.Event)
 	case Session:
 		return fmt.Sprintf("session %s up=%t", v.Peer, v.Up)
+	case Keeps:
+		return fmt.Sprintf("keeps %t", v.Up)
+	case Held:
+		return fmt.Sprintf("held %s", v.Prefix)
 	case Bad: // the rest is encoding/json's, and changes with it
 		what, _, _ := strings.Cut(v.Words, ":")
 		return fmt.Sprintf("bad %q", what)
@@ -121,7 +125,7 @@ func TestDecode(t *testing.T) {
 		{"done of a text with CRLF", "done\r\n", "done"},
 		{"error", "error", `refused ""`},
 		{"reason of main", "error: no neighbor matches", `excuse "no neighbor matches"`},
-		{"not a reply", "done it", `other "text"`},
+		{"not a reply", "done it", "text"},
 		{"shutdown of the text encoder", "shutdown", "shuttingdown"},
 		{"json done", `{"answer": "done", "message": "command completed"}`, "done"},
 		{"json error", `{"answer": "error", "message": "this command does not support json output"}`,
@@ -132,7 +136,7 @@ func TestDecode(t *testing.T) {
 		{"truncated json", `{ "exabgp": "4.0.1", "ty`, `bad "json"`},
 		{"json of another shape", `{"type": ["state"]}`,
 			`bad "json"`},
-		{"list", `[{"state": "up"}]`, `other "text"`},
+		{"list", `[{"state": "up"}]`, "text"},
 		{"type unknown", `{"type": "weather"}`, `other "weather"`},
 		{"BGP notification", `{"type": "notification", "notification": {"code": 6}}`, `other "notification"`},
 		{"state without neighbor", `{"type": "state"}`, `bad "state"`},
@@ -144,7 +148,7 @@ func TestDecode(t *testing.T) {
 			`neighbor 2001:db8::2 local=2001:db8::1 state=2 ""`},
 		{"broken utf-8 in the reason", state(`{"address": {"local": "192.0.2.1", "peer": "192.0.2.2"}, "state": "down", "reason": "` + "caf\xe9" + `"}`),
 			"neighbor 192.0.2.2 local=192.0.2.1 state=1 \"caf\ufffd\""},
-		{"broken utf-8", "\xff\xfe", `other "text"`},
+		{"broken utf-8", "\xff\xfe", "text"},
 		{"long reason", state(`{"address": {"peer": "192.0.2.2"}, "state": "down", "reason": "` + strings.Repeat("x", 1000) + `"}`),
 			`neighbor 192.0.2.2 local=invalid IP state=1 "` + strings.Repeat("x", 300) + `..."`},
 		{"summary header", "Peer            AS        up/down state       |     #sent     #recvd", "header"},
@@ -152,11 +156,23 @@ func TestDecode(t *testing.T) {
 		{"summary row", "192.0.2.2       65002     0:00:13 established           8          2", "session 192.0.2.2 up=true"},
 		{"summary row after a day", "2001:db8::2     65002   12 days, 0:00:13 established           8          2", "session 2001:db8::2 up=true"},
 		{"summary row of a session that is down", "192.0.2.2       None         down idle                  0          0", "session 192.0.2.2 up=false"},
-		{"row without counters", "192.0.2.2 65002 0:00:13 established no numbers", `other "text"`},
-		{"row without address", "nobody 65002 0:00:13 established 8 2", `other "text"`},
+		{"row without counters", "192.0.2.2 65002 0:00:13 established no numbers", "text"},
+		{"row without address", "nobody 65002 0:00:13 established 8 2", "text"},
 		{"status of 3.4", "neighbor 192.0.2.2 local-ip 192.0.2.1 negotiated [ ipv4/unicast ] state Established", "session 192.0.2.2 up=true"},
 		{"status of 3.4, idle", "neighbor 192.0.2.2 local-ip 192.0.2.1 state Idle", "session 192.0.2.2 up=false"},
-		{"status of nobody", "neighbor nobody local-ip 192.0.2.1 state Idle", `other "text"`},
+		{"route held", "neighbor 192.0.2.2 local-ip 192.0.2.1 local-as 65001 peer-as 65002 router-id 192.0.2.1 family-allowed in-open ipv4 unicast 203.0.113.2/32 next-hop self med 100", "held 203.0.113.2/32"},
+		{"route held, ipv6", "neighbor 2001:db8::2 local-ip None family-allowed ipv4-unicast/ipv6-unicast ipv6 unicast 2001:DB8:0::/48 path-information 0.0.0.1", "held 2001:db8::/48"},
+		{"route held of another family", "neighbor 192.0.2.2 local-ip 192.0.2.1 family-allowed in-open ipv4 flow flow destination-ipv4 203.0.113.2/32", `other "route"`},
+		{"route held, no prefix at all", "neighbor 192.0.2.2 local-ip 192.0.2.1 family-allowed in-open l2vpn vpls endpoint 3 base 262145", `other "route"`},
+		{"route held of 3.4", "neighbor neighbor 192.0.2.2 local-ip 192.0.2.1 family-allowed in-open 203.0.113.3/24 next-hop 192.0.2.1 med 10", "text"},
+		{"route held without a mask", "neighbor 192.0.2.2 local-ip 192.0.2.1 family-allowed in-open ipv4 unicast 203.0.113.2 next-hop self", "text"},
+		{"route held, cut off", "neighbor 192.0.2.2 local-ip 192.0.2.1 family-allowed in-open ipv4 unicast", "text"},
+		{"route held, not extensive", "neighbor 192.0.2.2 ipv4 unicast 203.0.113.2/32 next-hop self", "text"},
+		{"list kept", "  adj-rib-out true;", "keeps true"},
+		{"list not kept", "  adj-rib-out false;", "keeps false"},
+		{"other list", "  adj-rib-in false;", "text"},
+		{"list in a description", `  description "adj-rib-out true;";`, "text"},
+		{"status of nobody", "neighbor nobody local-ip 192.0.2.1 state Idle", "text"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := Decode([]byte(tt.line)).String(); got != tt.want {
@@ -202,7 +218,8 @@ func FuzzDecode(f *testing.F) {
 // wellFormed fails on a verdict that says more, or less, than its kind may.
 func wellFormed(t *testing.T, line []byte, v Verdict) {
 	t.Helper()
-	if (v.Kind == News) != (v.Event != nil) || (v.Kind == Session) != v.Peer.IsValid() {
+	if (v.Kind == News) != (v.Event != nil) || (v.Kind == Session) != v.Peer.IsValid() ||
+		(v.Kind == Held) != v.Prefix.IsValid() {
 		t.Fatalf("%q: %+v", line, v)
 	}
 	if ev, ok := v.Event.(NeighborChanged); ok && (ev.State == NeighborUnknown || !ev.Neighbor.Peer.IsValid()) {

@@ -14,7 +14,8 @@
 //  2. Set replaces the table of which nothing is written yet and returns at once. Nothing but the one command in flight
 //     is ever queued, so after a pause of any length the newest table is what is written.
 //  3. emit is called from one goroutine, in order. It may block: that delays neither the reading nor the writing.
-//  4. A prefix that is missing in the table is left as it is. A new Epoch makes every route of the table due again.
+//  4. A prefix that is missing in the table is left as it is. A new Epoch makes every route of the table due again, save
+//     withdraws of what ExaBGP does not hold.
 //  5. A refused command is tried again without being told, with a growing pause, until another one is wanted.
 //  6. [Gone] is the last event; after it Run returns [ErrGone].
 //
@@ -28,6 +29,13 @@
 //
 // With "exabgp.api.ack" false, and always with 3.4, there are no replies. A command then counts as accepted once it
 // is written.
+//
+// # What is not written
+//
+// ExaBGP keeps to itself an announce of what it holds, but passes on every withdraw, needed or not. So a new process, and
+// an old one when a session has come up, asks ExaBGP first which routes it holds, and takes a withdraw of any other for
+// accepted. A respawn that changes nothing is thus no UPDATE to anybody. A withdraw is written without asking where we
+// announced the route ourselves, where there are no replies, and where the answer is missing or not beyond doubt.
 //
 // # Goroutines
 //

@@ -19,6 +19,12 @@ const (
 	queryStatus  = "show neighbor status"  // 3.4
 )
 
+// Queries for what ExaBGP announces, understood by 4.2, 5.0 and main with API 4.
+const (
+	queryConfiguration = "show neighbor configuration"
+	queryRoutes        = "show adj-rib out extensive"
+)
+
 // Command is the text of the route without the newline, ASCII only: ExaBGP 4.2 and 5.0 kill a process that writes any
 // other byte. It panics on a prefix that is invalid or has host bits set, which ExaBGP 3.4 would take for another one,
 // and on communities that are not in their form.

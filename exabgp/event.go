@@ -46,11 +46,12 @@ type TrackingUnavailable struct{}
 type EventsMissing struct{ Neighbor Neighbor }
 
 // RouteAccepted says that ExaBGP acknowledged a command, or that it was written where acknowledgements are off.
-// Acknowledged means queued by ExaBGP, not yet sent to a peer.
+// Acknowledged means queued by ExaBGP, not yet sent to a peer. Of a withdraw it may also say that ExaBGP was asked and
+// does not hold the route: then nothing was written.
 type RouteAccepted struct {
 	Route Route
 	Epoch uint64        // of the Table that the command came from
-	Took  time.Duration // from the write to the acknowledgement; 0 where acknowledgements are off
+	Took  time.Duration // from the write, or from the question, to the answer; 0 where acknowledgements are off
 }
 
 // RouteRefused says that ExaBGP answered "error" or did not answer. The writer tries again by itself after Retry.

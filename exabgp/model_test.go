@@ -3,6 +3,7 @@ package exabgp
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -17,8 +18,10 @@ var (
 )
 
 // TestWriterModel plays a Writer against a model of ExaBGP that loses replies, stands still, owes replies to a predecessor
-// and answers slowly, while tables come at random. At every step: one command in flight where there are replies, and what is
-// reported as accepted is what the model holds. When the faults stop, the newest table is what it holds within a time.
+// and answers slowly, while tables come at random; it may hold routes of a predecessor, and may not tell which. At every
+// step: one command in flight where there are replies, and what is reported as accepted is what the model holds. Without
+// faults no withdraw is written of what it does not hold. When the faults stop, the newest table is what it holds within a
+// time.
 func TestWriterModel(t *testing.T) {
 	first, n := uint64(1), *seeds
 	if *seed != 0 {
@@ -40,6 +43,13 @@ type options struct {
 	refuse float64       // commands
 	stop   float64       // chance that it stands still after a command
 	debts  int           // replies owed to a predecessor
+	noList bool          // adj-rib-out false
+	garble float64       // lines of the list of routes
+}
+
+// faultless says that ExaBGP answers everything, in time.
+func (o options) faultless() bool {
+	return !o.silent && o.lose == 0 && o.refuse == 0 && o.stop == 0 && !o.noList && o.garble == 0
 }
 
 // model is an ExaBGP on a virtual clock.
@@ -71,6 +81,15 @@ func newModel(t *testing.T, seed uint64) *model {
 	if m.silent {
 		m.refuse = 0 // nobody could know
 	}
+	m.noList, m.garble = r.IntN(4) == 0, float64(r.IntN(3))*0.1
+	if r.IntN(4) == 0 {
+		m.options = options{slow: m.slow, inline: m.inline, debts: m.debts}
+	}
+	for i := range byte(4) {
+		if route := (Route{Prefix: modelPrefix(i), MED: uint32(100 * r.IntN(3))}); r.IntN(2) == 0 {
+			m.rib[route.Prefix.String()] = route.Command()
+		}
+	}
 	return m
 }
 
@@ -96,11 +115,21 @@ func (m *model) play() {
 		return
 	}
 	for _, r := range m.table.Routes {
-		if got := m.got[r.Prefix]; m.rib[r.Prefix.String()] != r.Command() || got.Route != r || got.Epoch != m.table.Epoch {
+		if got := m.got[r.Prefix]; !m.holds(r) || got.Route != r || got.Epoch != m.table.Epoch {
 			m.t.Errorf("%s: wanted %q, epoch %d, the model has %q, accepted was %q, epoch %d",
 				r.Prefix, r.Command(), m.table.Epoch, m.rib[r.Prefix.String()], got.Route.Command(), got.Epoch)
 		}
 	}
+}
+
+func modelPrefix(i byte) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, 113, i}), 32)
+}
+
+// holds says whether the model has what a route wants.
+func (m *model) holds(r Route) bool {
+	have := m.rib[r.Prefix.String()]
+	return have == r.Command() || r.Withdraw && have == ""
 }
 
 // setTable wants something of some of four prefixes.
@@ -110,7 +139,7 @@ func (m *model) setTable() {
 	}
 	m.table.Routes = nil
 	for i := range byte(4) {
-		r := Route{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, 113, i}), 32)}
+		r := Route{Prefix: modelPrefix(i)}
 		switch m.r.IntN(4) {
 		case 0:
 			r.Withdraw = true
@@ -178,6 +207,17 @@ func (m *model) execute() {
 		m.say("Peer            AS        up/down state       |     #sent     #recvd")
 		m.say("192.0.2.2       65002     0:00:13 established           8          2")
 		m.reply("done")
+	case command == queryRoutes && fault(m.refuse):
+		m.reply("error")
+	case command == queryRoutes:
+		m.list(fault)
+		if !fault(m.lose) {
+			m.reply("done")
+		}
+	case command == queryConfiguration:
+		m.say("neighbor 192.0.2.2 {")
+		m.say(fmt.Sprintf("  adj-rib-out %t;", !m.noList))
+		m.reply("done")
 	case command == queryStatus:
 		m.say("please specify summary, extensive or configuration")
 		m.reply("done")
@@ -186,10 +226,26 @@ func (m *model) execute() {
 	case fault(m.refuse):
 		m.reply("error")
 	default:
+		if words[0] == "withdraw" && !strings.HasPrefix(m.rib[words[2]], "announce") && m.faultless() {
+			m.t.Errorf("%q is not needed", command)
+		}
 		m.rib[words[2]] = command
 		if !fault(m.lose) {
 			m.reply("done")
 		}
+	}
+}
+
+// list says which routes there are.
+func (m *model) list(fault func(float64) bool) {
+	for _, prefix := range slices.Sorted(maps.Keys(m.rib)) {
+		if !strings.HasPrefix(m.rib[prefix], "announce") || m.noList {
+			continue
+		}
+		if fault(m.garble) {
+			prefix = strings.ReplaceAll(prefix, "/", " /")
+		}
+		m.say(heldLine(prefix))
 	}
 }
 
@@ -211,8 +267,8 @@ func (m *model) step(in Input) {
 		case RouteAccepted:
 			m.await = false
 			m.got[ev.Route.Prefix] = ev
-			if have := m.rib[ev.Route.Prefix.String()]; !m.silent && have != ev.Route.Command() {
-				m.t.Errorf("%q is said to be accepted, the model has %q", ev.Route.Command(), have)
+			if !m.silent && !m.holds(ev.Route) {
+				m.t.Errorf("%q is said to be accepted, the model has %q", ev.Route.Command(), m.rib[ev.Route.Prefix.String()])
 			}
 		case RouteRefused:
 			m.await = false

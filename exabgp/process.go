@@ -39,7 +39,7 @@ func New(in io.Reader, out io.Writer, opt Options, log *logrus.Entry) *Process {
 }
 
 // Set replaces the table that is to be written and returns at once. It keeps a copy. A table with an invalid prefix, one
-// with host bits, or the same one twice makes Run panic.
+// with host bits, the same one twice, or communities that are not in their form makes Run panic.
 func (p *Process) Set(t Table) {
 	t.Routes = slices.Clone(t.Routes)
 	p.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -20,8 +21,8 @@ import (
 )
 
 // fake is an ExaBGP 4.2 at the other ends of a Process's pipes. It is strict: it fails the test on a byte that is not
-// part of a command, on a command that does not wait for the reply to the one before, and on an announce that it
-// has already.
+// part of a command, on a command that does not wait for the reply to the one before, on an announce that it has already,
+// and on a withdraw of what it does not have.
 type fake struct {
 	t       *testing.T
 	silent  bool          // exabgp.api.ack = false
@@ -153,10 +154,23 @@ func (f *fake) answer(command string) string {
 			fmt.Fprintf(&out, "%-15s %-7d %9s %-12s %10d %10d\n", peer, 65002, "0:00:13", "established", 8, 2)
 		}
 		return out.String() + done
+	case command == queryRoutes:
+		var out strings.Builder
+		for _, prefix := range slices.Sorted(maps.Keys(f.rib)) {
+			if strings.HasPrefix(f.rib[prefix], "announce") {
+				out.WriteString(heldLine(prefix) + "\n")
+			}
+		}
+		return out.String() + done
+	case command == queryConfiguration:
+		return "neighbor 192.0.2.2 {\n  adj-rib-in true;\n  adj-rib-out true;\n}\n" + done
 	case command == queryStatus:
 		return "please specify summary, extensive or configuration\n" + done
 	case len(words) >= 3 && (words[0] == "announce" || words[0] == "withdraw") && words[1] == "route":
 		f.commands = append(f.commands, command)
+		if words[0] == "withdraw" && !strings.HasPrefix(f.rib[words[2]], "announce") && !f.silent {
+			f.t.Errorf("%q of what is not there", command)
+		}
 		if f.rib[words[2]] == command {
 			f.t.Errorf("%q again", command)
 		}
@@ -171,6 +185,15 @@ func (f *fake) say(line string) {
 	if _, err := io.WriteString(f.fromUs, line+"\n"); err != nil {
 		f.t.Error(err)
 	}
+}
+
+func heldLine(prefix string) string {
+	family := "ipv4"
+	if strings.Contains(prefix, ":") {
+		family = "ipv6"
+	}
+	return "neighbor 192.0.2.2 local-ip 192.0.2.1 local-as 65001 peer-as 65002 router-id 192.0.2.1 family-allowed in-open " +
+		family + " unicast " + prefix + " next-hop self med 100"
 }
 
 func stateLine(peer, state string) string {
@@ -214,11 +237,27 @@ func TestProcess(t *testing.T) {
 			if !ok || !slices.Equal(listed.Established, []netip.Addr{netip.MustParseAddr("192.0.2.2")}) {
 				t.Errorf("first event %v", r.events[0])
 			}
-			r.rib = map[string]string{}
 			r.p.Set(table(2, 0, 300))
 			pass(3 * time.Second)
 			if got := r.rib["203.0.113.7/32"]; got != "withdraw route 203.0.113.7/32" || len(r.rib) != 300 {
 				t.Errorf("%q, %d routes", got, len(r.rib))
+			}
+		})
+	})
+
+	t.Run("a new process writes only what is needed", func(t *testing.T) {
+		inBubble(t, Options{}, func(r *run) {
+			r.rib["203.0.113.1/32"] = "announce route 203.0.113.1/32 next-hop self med 300" // of a predecessor
+		}, func(r *run) {
+			for epoch := range uint64(3) {
+				r.p.Set(table(epoch, 0, 100))
+				pass(2 * time.Second)
+				if n := r.kinds(); n["RouteAccepted"] != 100*int(epoch+1) {
+					t.Errorf("%v", n)
+				}
+			}
+			if want := []string{"withdraw route 203.0.113.1/32"}; !slices.Equal(r.commands, want) {
+				t.Errorf("commands %q, want %q", r.commands, want)
 			}
 		})
 	})

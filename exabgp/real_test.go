@@ -98,6 +98,7 @@ type lab struct {
 	t      *testing.T
 	dir    string
 	ns     [2]string // ExaBGP's, BIRD's
+	extra  string    // of ExaBGP's neighbor
 	exabgp *exec.Cmd
 	ended  chan error // of exabgp
 }
@@ -117,13 +118,14 @@ protocol bgp exa {
 }
 `
 
-func exabgpConf(program, changes string) string {
+func exabgpConf(program, changes, extra string) string {
 	return `
 process exazk { run ` + program + `; encoder json; }
 neighbor 192.0.2.2 {
 	router-id 192.0.2.1; local-address 192.0.2.1; local-as 65001; peer-as 65002; hold-time 60;
 	family { ipv4 unicast; ipv6 unicast; }
 	api { processes [ exazk ]; ` + changes + ` }
+	` + extra + `
 }
 `
 }
@@ -239,7 +241,7 @@ func (l *lab) run(changes string, env ...string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.write("exabgp.conf", exabgpConf(self, changes))
+	l.write("exabgp.conf", exabgpConf(self, changes, l.extra))
 	env = append(env, childDir+"="+l.dir, "exabgp_daemon_user=root", "exabgp_daemon_drop=false", "exabgp_api_cli=false")
 	l.exabgp, l.ended = l.start(l.ns[0], "exabgp.log", env, "exabgp", l.path("exabgp.conf"))
 }
@@ -252,7 +254,7 @@ func (l *lab) birdc(args ...string) string {
 	return string(out)
 }
 
-// routes is BIRD's table: the MED of each prefix.
+// routes is BIRD's table: the MED of each prefix, and its communities where it has any.
 func (l *lab) routes() map[string]string {
 	routes := map[string]string{}
 	var prefix string
@@ -264,9 +266,58 @@ func (l *lab) routes() map[string]string {
 			routes[prefix] = ""
 		case len(fields) == 2 && fields[0] == "BGP.med:":
 			routes[prefix] = fields[1]
+		case len(fields) > 1 && fields[0] == "BGP.community:": // it comes after the MED
+			routes[prefix] += " " + strings.Join(fields[1:], " ")
 		}
 	}
 	return routes
+}
+
+// received is how many routes of UPDATE messages BIRD has counted in this session, with those that changed nothing.
+type received struct{ updates, withdraws int }
+
+func (l *lab) received() received {
+	l.t.Helper()
+	var n received
+	lines := 0
+	for line := range strings.Lines(l.birdc("show", "protocols", "all", "exa")) {
+		var count int
+		if _, err := fmt.Sscanf(strings.TrimSpace(line), "Import updates: %d", &count); err == nil {
+			n.updates += count
+			lines++
+		}
+		if _, err := fmt.Sscanf(strings.TrimSpace(line), "Import withdraws: %d", &count); err == nil {
+			n.withdraws += count
+			lines++
+		}
+	}
+	if lines != 4 { // of two families
+		l.t.Fatalf("%d counters", lines)
+	}
+	return n
+}
+
+// kill ends the newest process by SIGKILL. With routes, the next one finds that they are wanted, and this one does not.
+func (l *lab) kill(routes ...Route) {
+	l.t.Helper()
+	pid := l.pid()
+	if len(routes) > 0 {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			l.t.Fatal(err)
+		}
+		l.want(routes...)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// accepted waits until each of the routes was, after the first skip events.
+func (l *lab) accepted(skip int, routes ...Route) {
+	l.t.Helper()
+	for _, r := range routes {
+		l.event(skip, fmt.Sprintf("accepted %q", r.Command()))
+	}
 }
 
 // want says what the process shall want.
@@ -414,6 +465,74 @@ func TestRealExaBGP(t *testing.T) {
 	// 4.2 sends SIGTERM 0.1 s after that, which ends this process: it does not handle it.
 	<-l.ended
 	l.peerHas(map[string]string{})
+}
+
+func TestRealExaBGPRespawn(t *testing.T) {
+	l := newLab(t)
+	own := announce(vip1, 100)
+	own.Communities = "65001:20 65535:0"
+	routes := []Route{withdraw(vip2), withdraw(vip6), own}
+	l.want(routes...)
+	l.run("neighbor-changes;")
+	at := l.event(0, "neighbor 192.0.2.2 local=192.0.2.1 state=3")
+	l.accepted(at, routes...)
+	l.peerHas(map[string]string{vip1: "100 (65001,20) (65535,0)"})
+	if got, want := l.received(), (received{updates: 1}); got != want {
+		t.Errorf("after the start: %+v, want %+v", got, want)
+	}
+	for range 3 {
+		at = len(l.events(0))
+		l.kill()
+		l.accepted(l.event(at, "start"), routes...)
+	}
+	// A change comes after whatever those three may have sent.
+	routes[0] = announce(vip2, 200)
+	l.want(routes...)
+	l.peerHas(map[string]string{vip1: "100 (65001,20) (65535,0)", vip2: "200"})
+	if got, want := l.received(), (received{updates: 2}); got != want {
+		t.Errorf("after three respawns and a change: %+v, want %+v", got, want)
+	}
+
+	// What a predecessor announced and is not wanted any more goes.
+	at = len(l.events(0))
+	routes[0] = withdraw(vip2)
+	l.kill(routes...)
+	l.accepted(l.event(at, "start"), routes...)
+	l.peerHas(map[string]string{vip1: "100 (65001,20) (65535,0)"})
+	if got, want := l.received(), (received{updates: 2, withdraws: 1}); got != want {
+		t.Errorf("after a respawn with a change: %+v, want %+v", got, want)
+	}
+
+	// A new session starts with what ExaBGP holds, and the withdraws are not repeated.
+	at = len(l.events(0))
+	l.birdc("disable", "exa")
+	l.birdc("enable", "exa")
+	l.accepted(l.event(at, "neighbor 192.0.2.2 local=192.0.2.1 state=3"), routes...)
+	l.peerHas(map[string]string{vip1: "100 (65001,20) (65535,0)"})
+	routes[2] = withdraw(vip1)
+	l.want(routes...)
+	l.peerHas(map[string]string{})
+	if got, want := l.received(), (received{updates: 1, withdraws: 1}); got != want {
+		t.Errorf("in the new session: %+v, want %+v", got, want)
+	}
+}
+
+// TestRealExaBGPWithoutList has an ExaBGP that announces routes without keeping a list of them.
+func TestRealExaBGPWithoutList(t *testing.T) {
+	l := newLab(t)
+	l.extra = "adj-rib-out false;"
+	l.want(announce(vip1, 100), announce(vip2, 100))
+	l.run("neighbor-changes;")
+	l.peerHas(map[string]string{vip1: "100", vip2: "100"})
+	at := len(l.events(0))
+	l.kill(withdraw(vip1), announce(vip2, 100))
+	l.accepted(l.event(at, "start"), withdraw(vip1), announce(vip2, 100))
+	l.peerHas(map[string]string{vip2: "100"})
+	before := l.received()
+	at = len(l.events(0))
+	l.kill()
+	l.accepted(l.event(at, "start"), withdraw(vip1), announce(vip2, 100))
+	l.eventually("bird counts a withdraw that nobody needs", func() bool { return l.received().withdraws == before.withdraws+1 })
 }
 
 func TestRealExaBGPKilled(t *testing.T) {

@@ -105,6 +105,8 @@ type Writer struct {
 	flight     *flight       // the route command that was written and not yet answered
 	strayed    time.Time     // when a stray reply was last logged
 	excuse     string        // why the next Refused comes
+	ribOut     ribOut        // the question what ExaBGP holds, where it was asked and not yet answered
+	blunt      bool          // that is not asked any more
 
 	// The sessions.
 	query     query
@@ -174,6 +176,8 @@ type row struct {
 type entry struct {
 	taken   string        // the command that ExaBGP holds; empty where that is not known
 	epoch   uint64        // of the table it came from
+	ours    bool          // an announce was written and no withdraw taken since: a withdraw is needed, whatever ExaBGP says
+	sure    bool          // ExaBGP said in this epoch that it holds the route: a withdraw is needed
 	last    time.Time     // of the last command's end
 	refused string        // the command that was refused last; empty once another was wanted or taken
 	words   string        // what was said then
@@ -267,7 +271,7 @@ func (w *Writer) told(t Table) {
 			e.forgive()
 		}
 		if renewed {
-			e.retry = time.Time{}
+			e.retry, e.sure = time.Time{}, false
 		}
 	}
 }
@@ -293,6 +297,8 @@ func (w *Writer) hear(now time.Time, v Verdict) {
 	case Done, Refused:
 		w.reply(now, v)
 		w.excuse = ""
+	case Keeps, Held, Text:
+		w.learn(v)
 	}
 }
 
@@ -300,7 +306,7 @@ func (w *Writer) news(ev Event) {
 	w.emit(ev)
 	switch ev := ev.(type) {
 	case ShuttingDown:
-		w.phase, w.flight, w.poll = closing, nil, time.Time{}
+		w.phase, w.flight, w.poll, w.ribOut = closing, nil, time.Time{}, ribOut{}
 		w.note(logrus.InfoLevel, "exabgp shuts down", logrus.Fields{"event": "shutdown"})
 	case NeighborChanged:
 		peer := ev.Neighbor.Peer
@@ -417,6 +423,8 @@ func (w *Writer) paired(now time.Time, v Verdict) {
 		w.accept(now, now.Sub(w.flight.sent))
 	case w.flight != nil:
 		w.refuse(now, w.reason(v))
+	case w.ribOut.stage != unasked:
+		w.answered(now, v)
 	case !w.poll.IsZero() && w.list.open:
 		w.poll = time.Time{}
 		w.endList(now, v.Kind == Done)
@@ -480,6 +488,7 @@ func (w *Writer) accept(now time.Time, took time.Duration) {
 	f := w.flight
 	w.flight = nil
 	f.taken, f.entry.epoch, f.last = f.command, f.epoch, now
+	f.ours = !f.route.Withdraw
 	f.forgive()
 	w.emit(RouteAccepted{Route: f.route, Epoch: f.epoch, Took: took})
 }
@@ -519,7 +528,7 @@ func (w *Writer) resync(now time.Time, pause time.Duration) {
 	}
 	w.enter(unsynced, now)
 	w.again = now.Add(pause)
-	w.poll = time.Time{}
+	w.poll, w.ribOut = time.Time{}, ribOut{}
 	w.list = list{}
 }
 
@@ -640,6 +649,12 @@ func (w *Writer) unreplied(now time.Time) {
 		w.resync(now, 0)
 		return
 	}
+	if w.ribOut.stage != unasked {
+		w.ribOut.faulty = "no answer in time"
+		w.despair()
+		w.resync(now, 0)
+		return
+	}
 	w.poll = time.Time{}
 	w.list = list{}
 	if w.acks == acksOn {
@@ -666,6 +681,8 @@ func (w *Writer) replyDeadline() time.Time {
 	switch {
 	case w.flight != nil && !w.flight.blind:
 		return w.flight.sent.Add(replyTimeout)
+	case w.ribOut.stage != unasked:
+		return w.ribOut.sent.Add(askWait)
 	case !w.poll.IsZero():
 		return w.poll.Add(replyTimeout)
 	}
@@ -708,7 +725,13 @@ func (w *Writer) advance(now time.Time) {
 	if w.phase != ready || w.waiting() {
 		return
 	}
-	if r, _ := w.due(now); r != nil {
+	r, _ := w.due(now)
+	if r != nil && w.doubtful(r) {
+		w.inquire(now)
+		return
+	}
+	if r != nil {
+		r.ours = r.ours || !r.route.Withdraw
 		w.flight = &flight{row: *r, epoch: w.epoch, sent: now, blind: w.acks == acksOff}
 		w.excuse = ""
 		w.write(r.command + "\n")
@@ -721,7 +744,7 @@ func (w *Writer) advance(now time.Time) {
 
 // waiting says whether a reply must come before the next command.
 func (w *Writer) waiting() bool {
-	return w.flight != nil || !w.poll.IsZero() && w.acks == acksOn
+	return w.flight != nil || w.ribOut.stage != unasked || !w.poll.IsZero() && w.acks == acksOn
 }
 
 // greet asks for the summary. The first time, a newline comes before: 4.2 keeps the half line of a process that died
@@ -766,12 +789,15 @@ func (w *Writer) pollDue() time.Time {
 	return w.asked.Add(pollSlow)
 }
 
+// stands says whether ExaBGP has taken what is wanted, in this epoch.
+func (w *Writer) stands(r *row) bool { return r.taken == r.command && r.entry.epoch == w.epoch }
+
 // due returns the first route of the table that is to be written now, or nil and when the next one will be.
 func (w *Writer) due(now time.Time) (*row, time.Time) {
 	var next time.Time
 	for i := range w.rows {
 		r := &w.rows[i]
-		if r.taken == r.command && r.entry.epoch == w.epoch {
+		if w.stands(r) {
 			continue
 		}
 		var at time.Time

@@ -97,7 +97,7 @@ func (w *Writer) conclude(now time.Time) {
 		case q.held[r.route.Prefix]:
 			r.sure = true
 		default:
-			r.taken, r.entry.epoch = r.command, w.epoch
+			r.taken, r.serial, r.entry.epoch = r.command, r.route.Serial, w.epoch
 			r.forgive()
 			w.note(logrus.DebugLevel, "withdraw not needed", logrus.Fields{"event": "withdraw-spared", "nlri": r.route.Prefix.String()})
 			w.emit(RouteAccepted{Route: r.route, Epoch: w.epoch, Took: now.Sub(q.sent)})

@@ -175,6 +175,7 @@ type row struct {
 // entry is what is known about one prefix.
 type entry struct {
 	taken   string        // the command that ExaBGP holds; empty where that is not known
+	serial  uint64        // of the wish that was last answered with it
 	epoch   uint64        // of the table it came from
 	ours    bool          // an announce was written and no withdraw taken since: a withdraw is needed, whatever ExaBGP says
 	sure    bool          // ExaBGP said in this epoch that it holds the route: a withdraw is needed
@@ -233,10 +234,24 @@ func (w *Writer) Step(now time.Time, in Input) Output {
 	}
 	if !w.ended && w.phase != closing {
 		w.expire(now)
+		w.confirm()
 		w.advance(now)
 		w.out.Wake = w.wake()
 	}
 	return w.out
+}
+
+// confirm answers a new wish for what ExaBGP holds already: something else was wanted in between and never written. While
+// a command for the prefix is in flight, what ExaBGP will hold is not known.
+func (w *Writer) confirm() {
+	for i := range w.rows {
+		r := &w.rows[i]
+		if !w.stands(r) || r.serial == r.route.Serial || w.flight != nil && w.flight.route.Prefix == r.route.Prefix {
+			continue
+		}
+		r.serial = r.route.Serial
+		w.emit(RouteAccepted{Route: r.route, Epoch: w.epoch})
+	}
 }
 
 func (w *Writer) begin(now time.Time) {
@@ -488,7 +503,7 @@ func (w *Writer) accept(now time.Time, took time.Duration) {
 	f := w.flight
 	w.flight = nil
 	f.taken, f.entry.epoch, f.last = f.command, f.epoch, now
-	f.ours = !f.route.Withdraw
+	f.serial, f.ours = f.route.Serial, !f.route.Withdraw
 	f.forgive()
 	w.emit(RouteAccepted{Route: f.route, Epoch: f.epoch, Took: took})
 }
@@ -554,7 +569,8 @@ func (w *Writer) unavailable() {
 		return
 	}
 	w.untracked = true
-	w.note(logrus.WarnLevel, "exabgp does not tell about its sessions", logrus.Fields{"event": "tracking-unavailable"})
+	w.note(logrus.WarnLevel, "exabgp does not tell about its sessions",
+		logrus.Fields{"event": "tracking-unavailable", "line": "neighbor-changes;"})
 	w.emit(TrackingUnavailable{})
 }
 

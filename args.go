@@ -85,3 +85,45 @@ func completeLong(name string) string {
 	}
 	return found
 }
+
+// commandValues are the options of the operator's commands that take a value.
+var commandValues = map[string]bool{
+	"--config": true, "-f": true, "--zk-host": true, "--zk-hosts": true, "-zH": true, "--zk-path-service": true, "-zPS": true,
+	"--zk-path-maintenance": true, "-zPM": true, "--name": true, "-n": true,
+	"--service": true, "--reason": true, "--for": true, "--timeout": true,
+}
+
+// flagsFirst puts the options of an operator's command before its arguments, since people write "enter node2 --wait", and
+// Go's parser takes all that follows the first argument for arguments.
+func flagsFirst(args []string) []string {
+	words := 0
+	switch {
+	case len(args) > 1 && args[0] == "maintenance" && !strings.HasPrefix(args[1], "-"):
+		words = 2
+	case len(args) > 0 && (args[0] == "drain" || args[0] == "failback"):
+		words = 1
+	default:
+		return args
+	}
+	out := append([]string{}, args[:words]...)
+	var plain []string
+	for i := words; i < len(args); i++ {
+		a := args[i]
+		switch {
+		case a == "--":
+			plain = append(plain, args[i+1:]...)
+			i = len(args)
+		case !strings.HasPrefix(a, "-") || a == "-":
+			plain = append(plain, a)
+		case commandValues[a] && i+1 < len(args):
+			i++
+			out = append(out, a+"="+args[i])
+		default:
+			out = append(out, a)
+		}
+	}
+	if len(plain) > 0 {
+		out = append(append(out, "--"), plain...)
+	}
+	return out
+}

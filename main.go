@@ -22,10 +22,15 @@ import (
 
 // Exit codes.
 const (
-	exitOK    = 0 // done as asked: stopped, ExaBGP gone, checked, converted
-	exitError = 1 // something failed while running
-	exitUsage = 2 // the command line or a configuration file is wrong
+	exitOK         = 0 // done as asked: stopped, ExaBGP gone, checked, converted, drained
+	exitError      = 1 // something failed while running; ZooKeeper is out of reach; interrupted
+	exitUsage      = 2 // the command line or a configuration file is wrong
+	exitRefused    = 3 // a drain that would leave VIPs to nobody
+	exitNotDrained = 4 // the node is drained, and still announces VIPs at the end of the time
 )
+
+const exitCodes = "Exit codes: 0 done; 1 failed, for one because ZooKeeper is out of reach; 2 command line or configuration wrong;\n" +
+	"3 refused, as no other node could take over; 4 not drained in time, and still draining."
 
 // version is set by the Makefile from git; a plain "go build" leaves it to the build information.
 var version string
@@ -38,7 +43,7 @@ func main() {
 // was asked for, and nothing else.
 func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	app := newApp(stdin, stdout, stderr)
-	err := app.Run(append(args[:1:1], pythonArgs(args[1:])...))
+	err := app.Run(append(args[:1:1], flagsFirst(pythonArgs(args[1:]))...))
 	switch {
 	case err == nil:
 		return exitOK
@@ -48,10 +53,20 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 			pauseForExaBGP(stdin, stderr)
 		}
 		return exitUsage
+	case errors.As(err, new(coded)):
+		fmt.Fprintf(stderr, "exazk: %v\n", err)
+		c, _ := errors.AsType[coded](err)
+		return c.code
 	default:
 		fmt.Fprintf(stderr, "exazk: %v\n", err)
 		return exitError
 	}
+}
+
+// coded is an error with an exit code of its own.
+type coded struct {
+	code int
+	error
 }
 
 // usageError is a fault that the person who wrote the command line or the configuration can mend.
@@ -72,7 +87,8 @@ func newApp(stdin *os.File, stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
 		Name:            "exazk",
 		Usage:           "keep a service's virtual IPs reachable over BGP, as a process of ExaBGP",
-		UsageText:       "exazk --config FILE\nexazk --name NAME --auth-ip IP --non-auth-ip IP … --local-check CMD --zk-host HOST …\nexazk check --config FILE\nexazk convert OLD.yml",
+		UsageText:       "exazk --config FILE\nexazk --name NAME --auth-ip IP --non-auth-ip IP … --local-check CMD --zk-host HOST …\nexazk check --config FILE\nexazk convert OLD.yml\nexazk maintenance enter|leave|list …\nexazk drain …\nexazk failback …",
+		Description:     exitCodes,
 		Version:         versionText(),
 		HideHelpCommand: true,
 		Writer:          stderr, // stdout is a BGP command channel
@@ -83,7 +99,7 @@ func newApp(stdin *os.File, stdout, stderr io.Writer) *cli.App {
 		},
 		Flags:  daemonFlags(),
 		Action: func(c *cli.Context) error { return daemonAction(c, stdin, stdout, stderr) },
-		Commands: []*cli.Command{
+		Commands: append(adminCommands(stdout, stderr), []*cli.Command{
 			{
 				Name: "check", Usage: "validate a configuration file and print what is in force", UsageText: "exazk check --config FILE",
 				Flags:        []cli.Flag{&cli.StringFlag{Name: "config", Aliases: []string{"f"}, Usage: "validate `FILE`"}},
@@ -95,7 +111,7 @@ func newApp(stdin *os.File, stdout, stderr io.Writer) *cli.App {
 				Action:       func(c *cli.Context) error { return convertAction(c, stdout) },
 				OnUsageError: subcommandUsage,
 			},
-		},
+		}...),
 	}
 }
 

@@ -1,0 +1,383 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"exazk/daemon"
+	"exazk/zkstate"
+)
+
+// adminCommands are those of an operator, and of the unit that stops and starts ExaBGP.
+func adminCommands(stdout, stderr io.Writer) []*cli.Command {
+	wait := &cli.BoolFlag{Name: "wait", Usage: "return when the node announces nothing any more"}
+	timeout := &cli.DurationFlag{Name: "timeout", Usage: "wait no longer than `DURATION`", DefaultText: "drain_timeout and 5 s"}
+	force := &cli.BoolFlag{Name: "force", Usage: "also where no other node could take over"}
+	reason := &cli.StringFlag{Name: "reason", Usage: "say why: `TEXT`"}
+	length := &cli.DurationFlag{Name: "for", Usage: "it ends by itself after `DURATION`", DefaultText: "it does not"}
+	command := func(name, usage, text string, do func(context.Context, *admin) error, flags ...cli.Flag) *cli.Command {
+		return &cli.Command{Name: name, Usage: usage, UsageText: text, Description: exitCodes, HideHelpCommand: true, Flags: append(flags, whereFlags()...),
+			OnUsageError: subcommandUsage, Action: adminAction(stdout, stderr, do)}
+	}
+	services := func() cli.Flag {
+		return &cli.StringSliceFlag{Name: "service", Usage: "only for `SERVICE`; repeat it for each (default: all of the configuration)"}
+	}
+	return []*cli.Command{
+		{
+			Name: "maintenance", Usage: "drain a node and bring it back", UsageText: "exazk maintenance enter|leave|list …", HideHelpCommand: true,
+			OnUsageError: subcommandUsage,
+			Action: func(c *cli.Context) error {
+				return usage(fmt.Errorf("what about it? usage: %s", c.Command.UsageText))
+			},
+			Subcommands: []*cli.Command{
+				command("enter", "drain a node: others take its VIPs, then it withdraws them", "exazk maintenance enter [NODE] [--service SERVICE]… [--reason TEXT] [--for DURATION] [--wait [--timeout DURATION]] [--force]",
+					enterAction, services(), reason, length, wait, timeout, force),
+				command("leave", "bring a node back", "exazk maintenance leave [NODE] [--service SERVICE]…", leaveAction, services()),
+				command("list", "show who is in maintenance", "exazk maintenance list [--service SERVICE]… [--json]", listAction, services(),
+					&cli.BoolFlag{Name: "json", Usage: "as JSON"}),
+			},
+		},
+		command("drain", "drain this node before ExaBGP stops, and wait", "exazk drain [--for DURATION] [--reason TEXT] [--timeout DURATION] [--force] | exazk drain --undo",
+			drainAction, reason, length, timeout, force, &cli.BoolFlag{Name: "undo", Usage: "bring this node back, unless an operator has drained it"}),
+		command("failback", "let a node take back the VIPs that it waits for", "exazk failback [NODE] [--service SERVICE]…", failbackAction, services()),
+	}
+}
+
+// whereFlags say which node this is and where ZooKeeper is.
+func whereFlags() []cli.Flag {
+	const where = "without a file, as for the Python tool"
+	return []cli.Flag{
+		&cli.StringFlag{Name: "config", Aliases: []string{"f"}, Usage: "read the configuration from `FILE` (default: the only *.toml in " + configDir + ")"},
+		&cli.StringSliceFlag{Name: "zk-host", Aliases: []string{"zH", "zk-hosts"}, Category: where, Usage: "a ZooKeeper server, `HOST` or HOST:PORT; repeat it for each"},
+		&cli.StringFlag{Name: "name", Aliases: []string{"n"}, Category: where, Usage: "the `NAME` of the service"},
+		&cli.StringFlag{Name: "zk-path-maintenance", Aliases: []string{"zPM"}, Category: where, Usage: "the `KEY` of this node's maintenance"},
+		&cli.StringFlag{Name: "zk-path-service", Aliases: []string{"zPS"}, Category: where, Usage: "the `KEY` of the claims"},
+	}
+}
+
+func enterAction(ctx context.Context, a *admin) error {
+	f := word("maintenance", a.cli.String("reason"), a.cli.Duration("for"))
+	return a.enter(ctx, f, a.cli.Bool("wait"), "maintenance leave")
+}
+
+// drainAction drains this node before ExaBGP stops.
+func drainAction(ctx context.Context, a *admin) error {
+	if a.cli.Bool("undo") {
+		return a.leave(ctx, true)
+	}
+	return a.enter(ctx, word("drain", a.cli.String("reason"), a.cli.Duration("for")), true, "drain --undo")
+}
+
+func leaveAction(ctx context.Context, a *admin) error { return a.leave(ctx, false) }
+
+// enter drains the node; undo is the command that takes it back.
+func (a *admin) enter(ctx context.Context, f daemon.Flag, wait bool, undo string) error {
+	asking, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	if err := a.mayEnter(asking); err != nil {
+		return interrupted(ctx, err)
+	}
+	paths, names := a.atPath(maintenancePath)
+	for _, at := range paths {
+		keep := func(old daemon.Flag) bool { return f.By == "drain" && old.By != "drain" }
+		before, kept, err := a.put(asking, at, f, keep)
+		switch {
+		case ctx.Err() != nil:
+			return a.undoable(undo)
+		case err != nil:
+			return err
+		case kept:
+			a.say("%s: %s is in maintenance already (%s); that is an operator's and stays", names[at], a.node, describe(*before))
+		case before != nil:
+			a.say("%s: %s was in maintenance already (%s); what was said about it is replaced", names[at], a.node, describe(*before))
+		default:
+			a.say("%s: %s is in maintenance now", names[at], a.node)
+		}
+	}
+	if !wait {
+		return nil
+	}
+	return a.waitDrained(ctx, undo)
+}
+
+// undoable is the error of a signal after which a drain goes on.
+func (a *admin) undoable(undo string) error {
+	return fmt.Errorf("%w: the drain of %s goes on; to undo it: %s", errInterrupted, a.node, a.again(undo))
+}
+
+// mayEnter refuses a drain that would leave VIPs to nobody, and says where that cannot be told.
+func (a *admin) mayEnter(ctx context.Context) error {
+	var alone []string
+	for i := range a.services {
+		s := &a.services[i]
+		_, already, err := a.zk.Get(ctx, s.MaintenancePath)
+		if err != nil {
+			return err
+		}
+		records, err := a.zk.Statuses(ctx, path.Dir(s.StatusPath))
+		if err != nil {
+			return err
+		}
+		if _, found := records[a.node]; !found {
+			a.sayNoRecord(s, records)
+		} else {
+			a.recorded = true
+		}
+		if !already && !a.cli.Bool("force") {
+			for _, vip := range stranded(a.node, records) {
+				alone = append(alone, fmt.Sprintf("%s (%s)", vip, s.Name))
+			}
+		}
+	}
+	if len(alone) == 0 {
+		return nil
+	}
+	return coded{exitRefused, fmt.Errorf("refused: by the status records no other node could take over from %s: %s; remedy: bring another node up first, or give --force. "+
+		"Nodes of the Python tool write no status record: if one of them backs these VIPs up, --force is right", a.node, strings.Join(alone, ", "))}
+}
+
+func (a *admin) sayNoRecord(s *daemon.Service, records map[string]zkstate.Status) {
+	others := strings.Join(slices.Sorted(maps.Keys(records)), ", ")
+	if others == "" {
+		others = "nobody"
+	}
+	a.say("%s: %s has no status record (who has one: %s): a node of the Python tool has none, nor one where exazk does not run; what it announces cannot be told",
+		s.Name, a.node, printable(others))
+}
+
+// stranded names the VIPs that a node announces and that, by the records of a service, no other node could.
+func stranded(node string, records map[string]zkstate.Status) []string {
+	var vips []string
+	for _, r := range records[node].Routes {
+		taken := false
+		for name, other := range records { // any one will do: the order does not matter
+			taken = taken || name != node && couldTake(r.VIP, &other)
+		}
+		if (r.Verdict == "announce" || r.Announced) && !taken {
+			vips = append(vips, printable(r.VIP))
+		}
+	}
+	return vips
+}
+
+// couldTake says whether a node can announce a VIP to somebody.
+func couldTake(vip string, st *zkstate.Status) bool {
+	heard := len(st.Neighbors) == 0 || slices.ContainsFunc(st.Neighbors, func(n zkstate.StatusNeighbor) bool { return n.State == "up" })
+	knows := slices.ContainsFunc(st.Routes, func(r zkstate.StatusRoute) bool { return r.VIP == vip })
+	return st.Health == "healthy" && st.Maintenance == "absent" && heard && knows
+}
+
+// leave brings the node back; with drainOnly only where "exazk drain" has drained it.
+func (a *admin) leave(ctx context.Context, drainOnly bool) error {
+	asking, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	paths, names := a.atPath(maintenancePath)
+	for _, at := range paths {
+		n, found, err := a.zk.Get(asking, at)
+		if err != nil {
+			return interrupted(ctx, err)
+		}
+		f := told(n)
+		switch {
+		case !found && drainOnly:
+			a.say("%s: %s is not drained; nothing to undo", names[at], a.node)
+		case !found:
+			a.say("%s: %s was not in maintenance", names[at], a.node)
+		case drainOnly && f.By != "drain":
+			a.say("%s: %s stays in maintenance (%s): an operator has drained it; remedy: %s", names[at], a.node, describe(f), a.again("maintenance leave"))
+		default:
+			if err := a.lift(asking, at, n, drainOnly); err != nil {
+				return interrupted(ctx, err)
+			}
+			a.say("%s: %s is back from maintenance (%s)", names[at], a.node, describe(f))
+		}
+	}
+	return nil
+}
+
+// lift deletes a maintenance node; with same only as it was read.
+func (a *admin) lift(ctx context.Context, at string, n zkstate.Node, same bool) error {
+	version := zkstate.Any
+	if same {
+		version = n.Version
+	}
+	deleted, err := a.zk.Delete(ctx, at, version)
+	if err != nil || deleted || !same {
+		return err
+	}
+	if _, found, err := a.zk.Get(ctx, at); err != nil || !found {
+		return err // the answer was lost, or the node itself has ended it
+	}
+	return fmt.Errorf("delete %q: somebody has written to it this moment; remedy: look with %q and try again", at, "exazk maintenance list")
+}
+
+// entry is one node in maintenance. The names of its fields are those of "exazk maintenance list --json".
+type entry struct {
+	Node    string `json:"node"`
+	Service string `json:"service"`
+	Path    string `json:"path"`
+	daemon.Flag
+	State string `json:"state"` // draining | drained | announcing | no record
+}
+
+func listAction(ctx context.Context, a *admin) error {
+	asking, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	list := []entry{}
+	for i := range a.services {
+		entries, err := a.inMaintenance(asking, &a.services[i])
+		if err != nil {
+			return interrupted(ctx, err)
+		}
+		list = append(list, entries...)
+	}
+	if a.cli.Bool("json") {
+		enc := json.NewEncoder(a.stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(list)
+	}
+	if len(list) == 0 {
+		a.say("no node is in maintenance")
+		return nil
+	}
+	return printList(a.stdout, list)
+}
+
+func printList(out io.Writer, list []entry) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NODE\tSERVICE\tSINCE\tUNTIL\tWHO\tREASON\tSTATE")
+	for _, e := range list {
+		until := ""
+		if !e.Until.IsZero() {
+			until = e.Until.UTC().Format(time.RFC3339)
+		}
+		cells := []string{e.Node, e.Service, e.Since.UTC().Format(time.RFC3339), until, e.Who, e.Reason, e.State}
+		for i, cell := range cells {
+			if cells[i] = printable(cell); cell == "" {
+				cells[i] = "-"
+			}
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
+	}
+	return w.Flush()
+}
+
+// inMaintenance finds every node that is in maintenance for a service.
+func (a *admin) inMaintenance(ctx context.Context, s *daemon.Service) ([]entry, error) {
+	names := []string{a.node}
+	dir, last := path.Split(s.MaintenancePath)
+	if last == a.node {
+		var err error
+		if names, err = a.zk.Children(ctx, path.Clean(dir)); err != nil {
+			return nil, err
+		}
+	}
+	records, err := a.zk.Statuses(ctx, path.Dir(s.StatusPath))
+	if err != nil {
+		return nil, err
+	}
+	var list []entry
+	for _, name := range names {
+		at := s.MaintenancePath
+		if last == a.node {
+			at = dir + name
+		}
+		n, found, err := a.zk.Get(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			list = append(list, entry{Node: name, Service: s.Name, Path: at, Flag: told(n), State: stateOf(name, records)})
+		}
+	}
+	return list, nil
+}
+
+// stateOf says in a word how far the drain of a node is.
+func stateOf(node string, records map[string]zkstate.Status) string {
+	st, found := records[node]
+	switch {
+	case !found:
+		return "no record"
+	case len(remaining(&st)) == 0:
+		return "drained"
+	case st.Maintenance == "present":
+		return "draining"
+	}
+	return "announcing"
+}
+
+// remaining names the VIPs that a node announces, or may announce.
+func remaining(st *zkstate.Status) []string {
+	var vips []string
+	for _, r := range st.Routes {
+		if r.Verdict != "withdraw" || r.Announced {
+			vips = append(vips, printable(r.VIP))
+		}
+	}
+	return vips
+}
+
+// waiting are the reasons for which a node leaves its own VIPs to others until an operator or the time says otherwise.
+var waiting = []daemon.Reason{daemon.ReasonFailbackManual, daemon.ReasonFailbackDelay, daemon.ReasonFlapping}
+
+func failbackAction(ctx context.Context, a *admin) error {
+	asking, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	for i := range a.services {
+		s := &a.services[i]
+		records, err := a.zk.Statuses(asking, path.Dir(s.StatusPath))
+		if err != nil {
+			return interrupted(ctx, err)
+		}
+		st, found := records[a.node]
+		vips := awaited(&st)
+		switch {
+		case !found:
+			a.sayNoRecord(s, records)
+			a.say("%s: %s takes its VIPs back when exazk starts there", s.Name, a.node)
+		case len(vips) == 0:
+			a.say("%s: note: %s does not wait for this (health %s, maintenance %s)", s.Name, a.node, printable(st.Health), printable(st.Maintenance))
+		default:
+			a.say("%s: %s waited, and takes back: %s", s.Name, a.node, strings.Join(vips, ", "))
+		}
+	}
+	paths, _ := a.atPath(failbackPath)
+	for _, at := range paths {
+		if _, _, err := a.put(asking, at, word("failback", "", 0), func(daemon.Flag) bool { return false }); err != nil {
+			return interrupted(ctx, err)
+		}
+	}
+	return nil
+}
+
+// awaited names the VIPs that a node waits to take back, each with the reason word.
+func awaited(st *zkstate.Status) []string {
+	var vips []string
+	for _, r := range st.Routes {
+		if slices.Contains(waiting, daemon.Reason(r.Reason)) {
+			vips = append(vips, fmt.Sprintf("%s (%s)", printable(r.VIP), r.Reason))
+		}
+	}
+	return vips
+}
+
+// printable keeps what lies in ZooKeeper from steering a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+}

@@ -78,6 +78,57 @@ func parseEstablished(out, neighbor string) (bool, error) {
 	return false, fmt.Errorf("no protocol %q in %q", neighbor, out)
 }
 
+// Received counts what a router got from a neighbor in one life of their BGP session, as BIRD counts it: a message about two
+// prefixes is two updates, and one that changes nothing counts as well.
+type Received struct {
+	Since     time.Time // when the session came to its state; only the time of day, and a millisecond more or less at each reading
+	Updates   int       // routes announced
+	Withdraws int
+}
+
+// After returns how many updates and withdraws came after an earlier reading: all there are, if the session is another one.
+func (r Received) After(before Received) int {
+	n, had := r.Updates+r.Withdraws, before.Updates+before.Withdraws
+	if r.Since.Sub(before.Since).Abs() > 20*time.Millisecond || n < had {
+		return n
+	}
+	return n - had
+}
+
+// Received reads the counters of a router's BGP session with a neighbor. They are 0 while there is no session.
+func (l *Lab) Received(router, neighbor string) (Received, error) {
+	out, err := l.Birdc(router, "show protocols all "+neighbor)
+	if err != nil {
+		return Received{}, err
+	}
+	return parseReceived(out, neighbor)
+}
+
+func parseReceived(out, neighbor string) (Received, error) {
+	var r Received
+	found := false
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		var err error
+		switch {
+		case len(f) >= 5 && f[0] == neighbor: // as in parseEstablished
+			found = true
+			r.Since, err = time.Parse("15:04:05.000", f[4])
+		case len(f) == 7 && f[0] == "Import" && f[1] == "updates:": // received rejected filtered ignored accepted
+			r.Updates, err = strconv.Atoi(f[2])
+		case len(f) == 7 && f[0] == "Import" && f[1] == "withdraws:":
+			r.Withdraws, err = strconv.Atoi(f[2])
+		}
+		if err != nil {
+			return Received{}, fmt.Errorf("%q: %w", line, err)
+		}
+	}
+	if !found {
+		return Received{}, fmt.Errorf("no protocol %q in %q", neighbor, out)
+	}
+	return r, nil
+}
+
 // Birdc gives one command to a router's BIRD and returns what birdc would print. A Unix socket is reached by its path, from
 // any network namespace, which spares a process for each of the many questions of a test.
 func (l *Lab) Birdc(router, command string) (string, error) {

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 // As BIRD 2.0.12 prints it: a VIP with two paths, one without MED, a net of an own interface, and one that is own and learnt.
@@ -118,5 +119,62 @@ func TestParseEstablished(t *testing.T) {
 	}
 	if _, err := parseEstablished(head, "lb1"); err == nil {
 		t.Error("no error without a line about the neighbor")
+	}
+}
+
+func daytime(s string) time.Time {
+	at, err := time.Parse("15:04:05.000", s)
+	if err != nil {
+		panic("bug: " + err.Error())
+	}
+	return at
+}
+
+func TestReceivedAfter(t *testing.T) {
+	before := Received{daytime("12:34:56.789"), 4, 2}
+	for _, tt := range []struct {
+		now  Received
+		want int
+	}{
+		{before, 0},
+		{Received{daytime("12:34:56.788"), 5, 4}, 3}, // BIRD works the time out anew at each question
+		{Received{daytime("12:35:00.000"), 5, 4}, 9}, // another session, which counts from 0
+		{Received{daytime("12:34:56.789"), 1, 0}, 1},
+	} {
+		if got := tt.now.After(before); got != tt.want {
+			t.Errorf("%+v after %+v: %d, want %d", tt.now, before, got, tt.want)
+		}
+	}
+}
+
+func TestParseReceived(t *testing.T) {
+	const up = `Name       Proto      Table      State  Since         Info
+lb1        BGP        ---        up     12:34:56.789  Established
+  BGP state:          Established
+    Neighbor address: 172.16.1.1
+  Channel ipv4
+    State:          UP
+    Table:          master4
+    Routes:         1 imported, 0 exported, 1 preferred
+    Route change stats:     received   rejected   filtered    ignored   accepted
+      Import updates:              4          0          0          1          3
+      Import withdraws:            2          0        ---          1          1
+      Export updates:              9          9          0        ---          0
+      Export withdraws:            5        ---        ---        ---          0
+`
+	got, err := parseReceived(up, "lb1")
+	if want := (Received{daytime("12:34:56.789"), 4, 2}); err != nil || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	const down = "Name       Proto      Table      State  Since         Info\nlb1        BGP        ---        start  12:35:00.000  Passive\n"
+	got, err = parseReceived(down, "lb1")
+	if want := (Received{Since: daytime("12:35:00.000")}); err != nil || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	if got, err := parseReceived(up, "lb2"); err == nil {
+		t.Errorf("of a neighbor that is not there: %+v", got)
+	}
+	if got, err := parseReceived(strings.Replace(up, "4 ", "x ", 1), "lb1"); err == nil {
+		t.Errorf("of a counter that is no number: %+v", got)
 	}
 }

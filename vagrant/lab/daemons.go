@@ -313,6 +313,21 @@ func (l *Lab) ExazkPID(lb string) (int, error) {
 	return 0, fmt.Errorf("%s: exabgp runs no exazk", lb)
 }
 
+// ExaBGPChild returns the id of the process of a load balancer's ExaBGP whose command line contains a text.
+func (l *Lab) ExaBGPChild(lb, text string) (int, error) {
+	parent, err := l.ExaBGPPID(lb)
+	if err != nil {
+		return 0, err
+	}
+	for _, child := range childrenOf(parent) {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child.PID))
+		if err == nil && strings.Contains(strings.ReplaceAll(string(line), "\x00", " "), text) {
+			return child.PID, nil
+		}
+	}
+	return 0, fmt.Errorf("%s: exabgp runs nothing with %q in its command line", lb, text)
+}
+
 // SignalExazk sends a signal to exazk alone.
 func (l *Lab) SignalExazk(lb string, sig syscall.Signal) error {
 	pid, err := l.ExazkPID(lb)

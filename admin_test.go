@@ -346,4 +346,13 @@ func TestDrainOfADaemon(t *testing.T) {
 	announce("[node1] [node1]")
 	announce("[node1] [node2]") // its time is over
 	must("no node is in maintenance", "maintenance", "list")
+	must("does not wait for this", "failback")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for found := true; found; pause(ctx, 20*time.Millisecond) { // it is obeyed, and goes
+		var err error
+		if _, found, err = store.admin.Get(ctx, "/exabgp/failback/web/node1"); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

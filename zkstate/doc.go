@@ -1,7 +1,8 @@
 // Package zkstate keeps this node's side of the agreement that lies in ZooKeeper: it holds and gives up the claims of
 // the VIPs, writes the status records, and tells what the other nodes and the operator have written there.
 //
-// A Session is the whole of it. Its caller
+// A Session is the whole of it for the daemon; commands of an operator use an Admin, which gives up in seconds where a
+// Session goes on for years. A Session's caller
 //
 //  1. makes one with New,
 //  2. calls Run from a goroutine of its own; every Event goes to emit, in order, from that goroutine only,

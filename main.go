@@ -48,18 +48,23 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, new(usageError)):
-		fmt.Fprintf(stderr, "exazk: %v\n", err)
-		if errors.As(err, new(daemonError)) {
-			pauseForExaBGP(stdin, stderr)
-		}
+		say(err, stdin, stderr)
 		return exitUsage
 	case errors.As(err, new(coded)):
 		fmt.Fprintf(stderr, "exazk: %v\n", err)
 		c, _ := errors.AsType[coded](err)
 		return c.code
 	default:
-		fmt.Fprintf(stderr, "exazk: %v\n", err)
+		say(err, stdin, stderr)
 		return exitError
+	}
+}
+
+// say prints a fault, and where it is the daemon's waits a moment for the sake of ExaBGP.
+func say(err error, stdin *os.File, stderr io.Writer) {
+	fmt.Fprintf(stderr, "exazk: %v\n", err)
+	if errors.As(err, new(daemonError)) {
+		pauseForExaBGP(stdin, stderr)
 	}
 }
 
@@ -74,7 +79,7 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// daemonError is a usageError of the daemon itself, not of a subcommand.
+// daemonError is a fault of the daemon itself, not of a subcommand, that shows right after the start.
 type daemonError struct{ error }
 
 func (e daemonError) Unwrap() error { return e.error }
@@ -145,7 +150,11 @@ func daemonAction(c *cli.Context, stdin *os.File, stdout, stderr io.Writer) erro
 	if err != nil {
 		return daemonUsage(err)
 	}
-	return runDaemon(cfg, stdin, stdout, stderr)
+	started := time.Now()
+	if err = runDaemon(cfg, stdin, stdout, stderr); err != nil && time.Since(started) < faultPause {
+		err = daemonError{err} // it will fail again when ExaBGP starts it again
+	}
+	return err
 }
 
 // daemonConfig reads the file or the flags. Flags of logging go over the file; those of a service do not mix with it.

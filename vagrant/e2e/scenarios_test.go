@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -144,6 +141,7 @@ func own(lb string) int { return int(lb[len(lb)-1] - '1') }
 // checkFails: two failing checks in a row, at most a second and 0.2 s apart and each over in a moment, withdraw the VIP.
 func checkFails(lb string) func(*scene) {
 	return func(s *scene) {
+		s.forgotten()
 		s.during("web server stops", allowance{own(lb), 2 * time.Second}, func() {
 			s.must(s.lab.StopWeb(lb))
 			s.takenOver(own(lb), 5*time.Second)
@@ -154,6 +152,14 @@ func checkFails(lb string) func(*scene) {
 			s.steady()
 		})
 	}
+}
+
+// forgotten gives the victim a process that remembers no failure of the check: after a second one within two minutes it
+// would wait before it takes its VIP back (flap_hold).
+func (s *scene) forgotten() {
+	s.Helper()
+	s.reborn(own(victim), func() { s.respawned(syscall.SIGKILL) })
+	s.steady()
 }
 
 // maintained drains a node with an empty znode, as "create" of zkCli.sh makes it.
@@ -265,38 +271,17 @@ func exabgpKilled(s *scene) {
 	})
 }
 
-// stoppedBySystemd is what systemd does to stop ExaBGP: the ExecStop of the sample drop-in, then SIGTERM to the main process
-// alone (KillMode=mixed). So planned, it costs nothing.
+// stoppedBySystemd is what systemd does to stop and start ExaBGP: the commands of the sample drop-in, and SIGTERM to the main
+// process alone (KillMode=mixed). So planned, it costs nothing.
 func stoppedBySystemd(s *scene) {
-	if _, err := exec.LookPath("pgrep"); err != nil {
-		s.Skip("pgrep is missing (Debian package procps)")
-	}
 	s.during("systemctl stop", nothing, func() {
-		pid, err := s.lab.ExaBGPPID(victim)
-		s.must(err)
-		_, err = s.lab.Host(victim).Run(s.Context(), "env", fmt.Sprintf("MAINPID=%d", pid), "/bin/sh", "-c", s.execStop())
-		s.must(err)
-		s.must(s.lab.StopExaBGP(victim))
+		s.must(s.lab.StopUnit(s.Context(), victim))
 		s.takenOver(vip1, 5*time.Second)
 	})
 	s.during("systemctl start", nothing, func() {
-		s.must(s.lab.StartExaBGP(victim))
+		s.must(s.lab.StartUnit(s.Context(), victim))
 		s.steady()
 	})
-}
-
-var execStopLine = regexp.MustCompile(`(?m)^ExecStop=-?/bin/sh -c '(.*)'$`)
-
-// execStop is the script of the sample drop-in, as systemd passes it to the shell: "$$" stands for "$" (systemd.service(5)).
-func (s *scene) execStop() string {
-	s.Helper()
-	unit, err := os.ReadFile(filepath.Join(place.root, "configs", "exabgp.service.d", "exazk.conf"))
-	s.must(err)
-	m := execStopLine.FindSubmatch(unit)
-	if m == nil {
-		s.Fatal("the drop-in has no ExecStop with a script of the shell")
-	}
-	return strings.ReplaceAll(string(m[1]), "$$", "$")
 }
 
 // ended says whether a process is gone, or a corpse that its parent has not looked at yet.
@@ -441,6 +426,7 @@ func exazkKilledWithoutZooKeeper(s *scene) {
 
 // checkFailsWithoutZooKeeper: nobody can take over, but a sick node must not be heard. The others come once they know.
 func checkFailsWithoutZooKeeper(s *scene) {
+	s.forgotten()
 	whole := allowance{vip1, unbounded}
 	s.during("check fails", whole, func() {
 		s.must(s.lab.StopZK())

@@ -9,7 +9,7 @@ FUZZTIME ?= 30s
 E2E      := ./vagrant/e2e
 UNIT      = $(shell go list ./... | grep -v /vagrant/e2e)
 
-.PHONY: help build tools lab-tools test vet unit reconnect e2e lab lab-down fuzz update check-configs lint dist clean
+.PHONY: help build tools lab-tools test vet unit reconnect e2e bench-failover lab lab-down fuzz update check-configs lint dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ reconnect: ## the ZooKeeper client forced to reconnect; without the race detecto
 
 e2e: ## end to end in network namespaces: BIRD, ExaBGP, ZooKeeper (root)
 	go test -timeout 20m -v $(E2E)
+
+bench-failover: ## measure every failover in the lab and write docs/failover.md; hours (root). BENCH="-runs 1 -only REGEXP" for less
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -o bin/ ./vagrant/bench
+	@bin/bench $(BENCH)
 
 check-configs: build ## validate the sample configurations
 	@for f in configs/*.toml; do ./exazk check --config $$f >/dev/null || exit 1; done; echo "sample configurations are valid"

@@ -227,7 +227,9 @@ func failures() []scenario {
 }
 
 func flaps() []scenario {
-	busy := limits{steady: soon, manyUpdates: true}
+	// Each failure of a check may cost what one does. How often routes may change, flapLong knows.
+	busy := failure(1300*time.Millisecond, "check: 1 s + 0.2 s", "", soon, 0, 0)
+	busy.manyUpdates = true
 	return []scenario{
 		{
 			name: "flap-short", title: "Check fails 300 ms every 2 s", ends: true, anycast: true, limits: planned(soon, 0, 0),

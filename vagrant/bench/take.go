@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-zookeeper/zk"
+
 	"exazk/vagrant/lab"
 	"exazk/vagrant/probe/timeline"
 )
@@ -167,13 +169,23 @@ func (t *take) lives() (map[string]life, error) {
 		if err != nil {
 			return nil, err
 		}
-		var c struct{ Instance string }
-		if err := json.Unmarshal(data, &c); err != nil {
-			return nil, fmt.Errorf("claim of %s says %q: %w", vip, data, err)
+		l, err := parseLife(data)
+		if err != nil {
+			return nil, fmt.Errorf("claim of %s: %w", vip, err)
 		}
-		held[vip.String()] = life{c.Instance, owner}
+		l.session = owner
+		held[vip.String()] = l
 	}
 	return held, nil
+}
+
+// parseLife reads the data of a claim.
+func parseLife(data []byte) (life, error) {
+	var c struct{ Instance string }
+	if err := json.Unmarshal(data, &c); err != nil {
+		return life{}, fmt.Errorf("claim that says %q: %w", data, err)
+	}
+	return life{instance: c.Instance}, nil
 }
 
 // steadyReborn says whether, beyond steady, the victim's claim is that of another process than when the take began.
@@ -324,9 +336,15 @@ func (t *take) forget() error {
 	if t.variant == anycast {
 		return nil
 	}
-	var err error
-	if t.was, err = t.lives(); err != nil {
+	data, _, err := t.lab.ZKGet(claims + "/" + t.vip().String())
+	if err != nil && !errors.Is(err, zk.ErrNoNode) { // it is not there while the node waits
 		return err
+	}
+	t.was = map[string]life{}
+	if err == nil {
+		if t.was[t.vip().String()], err = parseLife(data); err != nil {
+			return err
+		}
 	}
 	return t.kill()
 }

@@ -195,7 +195,13 @@ func failures() []scenario {
 		}, {
 			name: "link-down", title: "ToR link down", anycast: true,
 			limits: failure(converge, "300 ms", "", soon, 1, 2),
-			what:   "The cable between a load balancer and its ToR is pulled for longer than the hold time, and plugged in again.",
+			what:   "The cable between a load balancer and its ToR is pulled for two seconds, less than the hold time, and plugged in again.",
+			during: []step{takeover("link of LB down", (*take).linkDown, 1500*time.Millisecond), back("link up", (*take).linkUp)},
+		}, {
+			name: "link-down-long", title: "ToR link down for long", anycast: true,
+			limits: failure(converge, "300 ms", "", 2*soon, 1, 2),
+			what: "The same for longer than the hold time. By then ExaBGP has tried in vain to connect, and waits longer before each " +
+				"further attempt (4.2: up to 60 s); how long the return takes is mostly that.",
 			during: []step{takeover("link of LB down", (*take).linkDown, holdTime+time.Second), back("link up", (*take).linkUp)},
 		}, {
 			name: "exabgp-sigkill", title: "ExaBGP gets SIGKILL", anycast: true,

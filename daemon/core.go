@@ -106,6 +106,8 @@ type Facts struct {
 	StartOver     bool   // start_grace has passed: what is still unknown is not waited for any longer
 	ZooKeeperLost bool   // no session for a session timeout, or none since the start for start_grace
 	OnZKLoss      Policy // what that means for a backup
+	Unheard       bool   // no neighbor hears this node
+	LastReason    Reason // of the verdict before this one
 	Last          Action // the verdict before this one; what "kept" means
 	LastRole      Role
 }
@@ -150,12 +152,16 @@ func Decide(f Facts) Verdict {
 }
 
 // needed says whether a sick node must announce a VIP as a last resort. One that announces it already goes on until a
-// healthy node has it, or one with more right to be the last; one that does not begins only where nobody does. So two
-// sick nodes never withdraw because of each other. What cannot be seen is not a reason to announce while sick.
+// healthy node has it, or one with more right to be the last, or until its owner, of which there may be no record, claims
+// it; one that does not begins only where nobody does. So two sick nodes never withdraw because of each other. What
+// cannot be seen is no reason to begin, and none to end.
 func needed(f Facts) bool {
+	owned := f.Claim == ClaimReturns || f.Claim == ClaimPresent
 	switch f.Others {
+	case OthersUnread:
+		return f.Last == Announce && f.LastReason == ReasonLastResort
 	case OthersNone:
-		return f.Last == Announce || f.Claim != ClaimPresent && f.Claim != ClaimReturns // a Python node has a claim and no record
+		return f.Claim != ClaimPresent && (f.Last == Announce || !owned)
 	case OthersLesser:
 		return f.Last == Announce
 	}
@@ -163,8 +169,16 @@ func needed(f Facts) bool {
 }
 
 // yields says whether a node that was away, or whose check flaps, leaves a VIP to the node that has it now. It never
-// makes a node withdraw what it announces.
-func yields(f Facts) bool { return f.Wait != "" && f.Others == OthersServe && f.Last != Announce }
+// makes a node withdraw what somebody hears from it, and it does not end because ZooKeeper is away for a while.
+func yields(f Facts) bool {
+	switch {
+	case f.Wait == "" || f.Last == Announce && !f.Unheard:
+		return false
+	case f.Others == OthersUnread:
+		return f.Last == Withdraw && !(f.ZooKeeperLost && f.OnZKLoss == PolicyAnnounce)
+	}
+	return f.Others == OthersServe
+}
 
 // decideOwn is the verdict of a healthy, undrained node about a VIP that it is authoritative for. Without ZooKeeper it
 // is announced all the same: two announcers are harmless, none is an outage.
@@ -245,7 +259,7 @@ func (c *Core) Step(now time.Time, ev Event) Decision {
 	slept := c.noticeSleep(now)
 	c.apply(now, ev)
 	c.trustSessions(now)
-	d := Decision{Resync: slept, Want: newWant()}
+	d := Decision{Resync: slept || c.lookAgain(now), Want: newWant()}
 	for _, s := range c.services {
 		c.stepClaims(now, s)
 		c.stepMaintenance(now, s, &d.Want)
@@ -253,6 +267,7 @@ func (c *Core) Step(now time.Time, ev Event) Decision {
 		for _, v := range s.vips {
 			verdict := Decide(c.facts(now, s, v))
 			v.adopt(verdict, s.conf)
+			v.away = v.away && !(v.announced() && c.audible())
 			d.Why = append(d.Why, VIPVerdict{s.conf.Name, v.name, verdict, c.detail(s, v, verdict)})
 			if v.authoritative {
 				d.Want.Claims[zkstate.ClaimKey{Service: s.conf.Name, VIP: v.name}] = c.wish(s, v, verdict)

@@ -27,7 +27,7 @@ func everyFacts(f func(Facts)) {
 				for dr := NotDraining; dr <= Drained; dr++ {
 					for o := OthersUnread; o <= OthersServe; o++ {
 						for last := Hold; last <= Withdraw; last++ {
-							for bits := range 128 {
+							for bits := range 512 {
 								f(factsOf(bits, Facts{Health: h, Maintenance: m, Claim: cl, Drain: dr, Others: o, Last: last}))
 							}
 						}
@@ -42,7 +42,10 @@ func everyFacts(f func(Facts)) {
 func factsOf(bits int, f Facts) Facts {
 	bit := func(n int) bool { return bits>>n&1 == 1 }
 	f.Authoritative, f.Stopping, f.StartOver, f.ZooKeeperLost, f.Stale, f.LastResort = bit(0), bit(1), bit(2), bit(3), bit(4), bit(5)
-	f.OnZKLoss = PolicyHold
+	f.Unheard = bit(7)
+	if f.OnZKLoss = PolicyHold; bit(8) && f.Last == Announce {
+		f.LastReason = ReasonLastResort
+	}
 	if bit(6) {
 		f.Wait, f.OnZKLoss = ReasonFlapping, PolicyAnnounce
 	} else if bit(1) {
@@ -63,33 +66,33 @@ func TestDecideKeepsThePromises(t *testing.T) {
 		}
 		switch {
 		case f.Health == health.Unhealthy && v.Action != Withdraw && !f.LastResort:
-			t.Errorf("%+v: a sick node: %v", f, v)
-		case f.Health == health.Unhealthy && v.Action == Announce && f.Drain == NotDraining && (f.Others == OthersServe || f.Others == OthersUnread || f.Others == OthersPrior):
-			t.Errorf("%+v: a sick node that is not the last resort: %v", f, v)
-		case f.Health == health.Unhealthy && f.LastResort && f.Drain == NotDraining && f.Others == OthersNone && f.Last == Announce && v.Action != Announce:
-			t.Errorf("%+v: the last announcer of a VIP went: %v", f, v)
+			t.Fatalf("%+v: a sick node: %v", f, v)
+		case f.Health == health.Unhealthy && v.Action == Announce && f.Drain == NotDraining && (f.Others == OthersServe || f.Others == OthersUnread && f.LastReason != ReasonLastResort || f.Others == OthersPrior):
+			t.Fatalf("%+v: a sick node that is not the last resort: %v", f, v)
+		case f.Health == health.Unhealthy && f.LastResort && f.Drain == NotDraining && f.Others == OthersNone && f.Claim != ClaimPresent && f.Last == Announce && v.Action != Announce:
+			t.Fatalf("%+v: the last announcer of a VIP went: %v", f, v)
 		case f.Drain == Drained && v.Action != Withdraw:
-			t.Errorf("%+v: a drained node: %v", f, v)
+			t.Fatalf("%+v: a drained node: %v", f, v)
 		case f.Health == health.Unknown && f.Drain == NotDraining && v.Action == Announce:
-			t.Errorf("%+v: announced without a verdict of the check: %v", f, v)
+			t.Fatalf("%+v: announced without a verdict of the check: %v", f, v)
 		case f.Health == health.Unknown && f.Drain == NotDraining && !f.StartOver && v.Action != Hold:
-			t.Errorf("%+v: unknown health must hold: %v", f, v)
+			t.Fatalf("%+v: unknown health must hold: %v", f, v)
 		}
 		if f.Health != health.Healthy || f.Drain != NotDraining {
 			return
 		}
 		switch {
-		case f.Wait != "" && f.Last == Announce && v.Action == Withdraw && v.Reason == f.Wait:
-			t.Errorf("%+v: withdrew in order to wait: %v", f, v)
-		case f.Wait != "" && f.Others == OthersServe && f.Last != Announce: // may wait
+		case f.Wait != "" && f.Last == Announce && !f.Unheard && v.Action == Withdraw && v.Reason == f.Wait:
+			t.Fatalf("%+v: withdrew in order to wait: %v", f, v)
+		case f.Wait != "" && (f.Others == OthersServe && (f.Last != Announce || f.Unheard) || f.Others == OthersUnread && f.Last == Withdraw): // may wait
 		case f.Authoritative && v.Action == Withdraw && f.Claim != ClaimPresent && f.Claim != ClaimReturns:
-			t.Errorf("%+v: the own VIP of a healthy node: %v", f, v)
+			t.Fatalf("%+v: the own VIP of a healthy node: %v", f, v)
 		case !f.Authoritative && f.Claim == ClaimUnread && !f.ZooKeeperLost && v.Action != Hold:
-			t.Errorf("%+v: claims never read: %v", f, v)
+			t.Fatalf("%+v: claims never read: %v", f, v)
 		case !f.Authoritative && f.Claim == ClaimAbsent && f.Maintenance == PresenceAbsent && !f.ZooKeeperLost && v.Action != Announce:
-			t.Errorf("%+v: nobody claims it: %v", f, v)
+			t.Fatalf("%+v: nobody claims it: %v", f, v)
 		case f.Claim == ClaimReturns && f.Last == Announce && !f.ZooKeeperLost && f.Maintenance == PresenceAbsent && v.Action != Announce:
-			t.Errorf("%+v: within overlap both announce: %v", f, v)
+			t.Fatalf("%+v: within overlap both announce: %v", f, v)
 		}
 	})
 	if n < 10000 {

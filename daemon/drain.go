@@ -26,13 +26,21 @@ func (c *Core) stepDrain(now time.Time, s *service) {
 		ended := s.drainSince != nil
 		s.drainSince = nil
 		for _, v := range s.vips {
-			v.away = v.away && !ended // what was planned is no failure
+			if ended { // what was planned is no failure
+				v.away = v.early
+			}
 			v.drain, v.taker, v.taken, v.timedOut = NotDraining, "", time.Time{}, false
 		}
 		return
 	}
 	if s.drainSince == nil {
 		s.drainSince = &now
+		for _, v := range s.vips {
+			v.early = v.away
+		}
+	}
+	if c.stopping == nil && !s.peersRead {
+		s.drainSince = &now // drain_timeout is for others that do not come, not for those that cannot be seen
 	}
 	for _, v := range s.vips {
 		if v.drain != Drained {
@@ -43,12 +51,12 @@ func (c *Core) stepDrain(now time.Time, s *service) {
 
 func (c *Core) stepHandover(now time.Time, s *service, v *vip) {
 	v.drain = Draining
-	node, taken := s.announcedBy(v.name)
+	node, taken := s.announcedBy(v.name, v.taker)
 	taken = taken && s.peersRead
 	switch {
 	case !taken:
 		v.taker, v.taken = "", time.Time{}
-	case v.taken.IsZero():
+	case node != v.taker:
 		v.taker, v.taken = node, now
 	}
 	switch {
@@ -77,11 +85,12 @@ func stays(st zkstate.Status, r zkstate.StatusRoute) bool {
 	return r.Announced && r.Reason != string(ReasonDraining) && st.Maintenance != PresencePresent.String()
 }
 
-// announcedBy finds the first node, by name, whose status record says that it announces a VIP and is heard.
-func (s *service) announcedBy(vip string) (node string, found bool) {
-	for name, st := range s.peers { // the least name: the order does not matter
+// announcedBy finds a node whose status record says that it announces a VIP, is heard, and means to go on: the given one
+// if it does, else the first by name.
+func (s *service) announcedBy(vip, prefer string) (node string, found bool) {
+	for name, st := range s.peers { // the preferred or the least name: the order does not matter
 		for _, r := range st.Routes {
-			if r.VIP == vip && stays(st, r) && !st.LastResort && (!found || name < node) {
+			if r.VIP == vip && stays(st, r) && !st.LastResort && (!found || name == prefer || node != prefer && name < node) {
 				node, found = name, true
 			}
 		}

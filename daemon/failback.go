@@ -14,11 +14,14 @@ func (s *service) setHealth(now time.Time, ch health.Changed) {
 		s.passing = now
 	case health.Unhealthy:
 		s.passing = time.Time{}
+		s.look, s.looked = now.Add(recordDelay), false
 		if now.Sub(s.failed) > 2*max(s.conf.FlapHold, s.hold()) {
 			s.failures = 0
 		}
-		s.failures++
-		s.failed = now
+		if s.drainSince == nil { // what fails while the node is drained was planned
+			s.failures++
+			s.failed = now
+		}
 		for _, v := range s.vips {
 			v.away = true
 		}
@@ -45,7 +48,7 @@ func (s *service) setFailback(ev zkstate.FailbackRead) {
 	s.failback = append([]byte{}, ev.Data...)
 	s.failures = 0
 	for _, v := range s.vips {
-		v.away = false
+		v.away, v.early, v.asked = false, false, true
 	}
 }
 
@@ -76,8 +79,10 @@ func (c *Core) back(s *service) time.Time {
 	return t
 }
 
-// others sums up what the status records say about a VIP.
-func (c *Core) others(s *service, v *vip) Others {
+// others sums up what the status records say about a VIP. While absences do not count, only who is there does. Right
+// after a failure of the check the records may be older than a failure elsewhere that came just before: with last_resort
+// no healthy announcer is believed in until they were read again.
+func (c *Core) others(now time.Time, s *service, v *vip) Others {
 	if !s.peersRead || c.zk.State != zkstate.Connected {
 		return OthersUnread
 	}
@@ -89,13 +94,30 @@ func (c *Core) others(s *service, v *vip) Others {
 			}
 			switch {
 			case !st.LastResort:
-				return OthersServe
+				sum = OthersServe
 			case r.Role == Authoritative.String() || !v.authoritative && name < c.id.Node:
-				sum = OthersPrior
+				sum = max(sum, OthersPrior)
 			default:
 				sum = max(sum, OthersLesser)
 			}
 		}
 	}
+	switch {
+	case sum != OthersServe && now.Before(c.settle):
+		return OthersUnread
+	case sum == OthersServe && s.conf.LastResort && s.health.State == health.Unhealthy && s.peersBegan.Before(s.look):
+		return OthersLesser
+	}
 	return sum
+}
+
+// lookAgain says whether a moment has come at which the others' records are worth a look.
+func (c *Core) lookAgain(now time.Time) bool {
+	again := false
+	for _, s := range c.services {
+		if s.conf.LastResort && !s.look.IsZero() && !now.Before(s.look) && !s.looked {
+			s.looked, again = true, true
+		}
+	}
+	return again
 }

@@ -12,7 +12,6 @@ func (v *vip) adopt(d Verdict, conf *Service) {
 	v.last = d
 	want := exabgp.Route{Prefix: v.prefix, Withdraw: true}
 	if d.Action == Announce {
-		v.away = false
 		want = exabgp.Route{Prefix: v.prefix, NextHop: conf.Announce.NextHop, MED: conf.Announce.MED}
 		switch {
 		case d.Reason == ReasonLastResort:

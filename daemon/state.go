@@ -28,6 +28,9 @@ const (
 	linkTrust = 60 * time.Second
 	// flapMax bounds the hold that grows with the failures of a check.
 	flapMax = 10 * time.Minute
+	// recordDelay is how long a change on another node may take to show in its status record here: a tenth of a second for
+	// each of writing and reading at most (zkstate), and the way.
+	recordDelay = 300 * time.Millisecond
 	// stopGrace is the time that the withdraws may take after stopBound.
 	stopGrace = 200 * time.Millisecond
 )
@@ -76,8 +79,11 @@ type service struct {
 	flag        Flag      // what the operator wrote into the maintenance node
 	failback    []byte    // an operator's word to take the VIPs back, to be removed; nil if there is none
 	peers       map[string]zkstate.Status
-	peersRead   bool // since the process last slept and since ZooKeeper was last away
-	current     bool // the claims were read since the process last slept and since ZooKeeper was last away
+	peersBegan  time.Time // when what is known of them was asked for
+	look        time.Time // after a failure of the check: when the others' records are worth a look; see others
+	looked      bool      // Resync was asked for at look
+	peersRead   bool      // since the process last slept and since ZooKeeper was last away
+	current     bool      // the claims were read since the process last slept and since ZooKeeper was last away
 	drainSince  *time.Time
 	vips        []*vip // in NLRI order
 }
@@ -104,6 +110,7 @@ type vip struct {
 
 	away  bool // it was away while another node took over, and has not been announced since
 	asked bool // whether it was away before the start is decided
+	early bool // it was away before the drain that is going on
 
 	drain    DrainState
 	taker    string // the node that took it over
@@ -246,7 +253,7 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 		}
 	case zkstate.PeersRead:
 		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
-			s.peers, s.peersRead = ev.Peers, true
+			s.peers, s.peersRead, s.peersBegan = ev.Peers, true, ev.Began
 		}
 	default:
 		panic(fmt.Sprintf("bug: unknown event %T", ev))
@@ -288,14 +295,23 @@ func (c *Core) startOver(now time.Time, s *service) bool {
 	return now.Sub(c.started) >= s.conf.StartGrace
 }
 
+// claimOf is the view of a VIP's claim. That of a node's own VIP counts as unread until it is known whether the node was
+// away, where that makes a difference.
+func (c *Core) claimOf(s *service, v *vip) ClaimView {
+	if v.authoritative && !v.asked && (s.conf.Failback == FailbackManual || s.conf.FailbackDelay > 0) {
+		return ClaimUnread
+	}
+	return v.view
+}
+
 func (c *Core) facts(now time.Time, s *service, v *vip) Facts {
 	return Facts{
 		Authoritative: v.authoritative,
 		Health:        s.health.State,
 		Maintenance:   s.maintenance,
-		Claim:         v.view,
+		Claim:         c.claimOf(s, v),
 		Stale:         !s.current,
-		Others:        c.others(s, v),
+		Others:        c.others(now, s, v),
 		Wait:          c.wait(now, s, v),
 		LastResort:    s.conf.LastResort,
 		Drain:         v.drain,
@@ -303,6 +319,8 @@ func (c *Core) facts(now time.Time, s *service, v *vip) Facts {
 		StartOver:     c.startOver(now, s),
 		ZooKeeperLost: c.lost(now, s),
 		OnZKLoss:      s.conf.OnZKLoss,
+		Unheard:       c.tracking && c.listed && c.established() == 0,
+		LastReason:    v.last.Reason,
 		Last:          v.last.Action,
 		LastRole:      v.last.Role,
 	}
@@ -333,7 +351,7 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 		if !v.asked && s.current && s.peersRead {
 			// A process that starts while another node serves its VIP was away; one that finds its ghost was not.
 			v.asked = true
-			v.away = v.away || v.authoritative && v.raw.Holder == zkstate.Absent && c.others(s, v) == OthersServe
+			v.away = v.away || v.authoritative && v.raw.Holder == zkstate.Absent && c.others(now, s, v) == OthersServe
 		}
 		if v.view == ClaimReturns && s.current && !now.Before(v.returned.Add(s.conf.Overlap)) {
 			v.view = ClaimPresent
@@ -363,6 +381,9 @@ func (c *Core) wake(now time.Time) time.Time {
 			consider(c.drainDeadline(s))
 		}
 		consider(s.flag.Until)
+		if s.conf.LastResort {
+			consider(s.look)
+		}
 		consider(s.passing.Add(s.hold()))
 		consider(c.back(s).Add(s.conf.FailbackDelay))
 		for _, v := range s.vips {

@@ -36,6 +36,7 @@ type stage uint8
 const (
 	unasked    stage = iota // none
 	askedHeld               // queryRoutes
+	dueKeeps                // queryConfiguration is to be written; the write before it may not have come back
 	askedKeeps              // queryConfiguration
 )
 
@@ -48,6 +49,12 @@ func (w *Writer) doubtful(r *row) bool {
 func (w *Writer) inquire(now time.Time) {
 	w.ribOut = ribOut{stage: askedHeld, sent: now, held: map[netip.Prefix]bool{}}
 	w.write(queryRoutes + "\n")
+}
+
+// inquireFurther asks which neighbors the first answer was about.
+func (w *Writer) inquireFurther() {
+	w.ribOut.stage = askedKeeps
+	w.write(queryConfiguration + "\n")
 }
 
 // learn applies a line of the answer.
@@ -79,8 +86,7 @@ func (w *Writer) answered(now time.Time, v Verdict) {
 	case q.faulty != "":
 		w.despair()
 	case q.stage == askedHeld:
-		q.stage = askedKeeps
-		w.write(queryConfiguration + "\n")
+		q.stage = dueKeeps
 	default:
 		w.conclude(now)
 	}

@@ -738,6 +738,10 @@ func (w *Writer) advance(now time.Time) {
 	if w.phase == unsynced && !now.Before(w.again) {
 		w.greet(now)
 	}
+	if w.phase == ready && w.ribOut.stage == dueKeeps {
+		w.inquireFurther()
+		return
+	}
 	if w.phase != ready || w.waiting() {
 		return
 	}

@@ -84,9 +84,10 @@ type StatusRoute struct {
 	MED       uint32 `json:"med,omitempty"`       // of an announced route
 	Community string `json:"community,omitempty"` // of an announced route
 	Reason    string `json:"reason"`
-	Detail    string `json:"detail,omitempty"` // for people
-	Announced bool   `json:"announced"`        // announced, acknowledged by ExaBGP, and enough neighbors are up to hear it
-	Claim     bool   `json:"claim"`            // this node holds the claim
+	Detail    string `json:"detail,omitempty"`  // for people
+	Announced bool   `json:"announced"`         // announced, acknowledged by ExaBGP, and enough neighbors are up to hear it
+	Pending   bool   `json:"pending,omitempty"` // withdrawn, and ExaBGP has not acknowledged that yet
+	Claim     bool   `json:"claim"`             // this node holds the claim
 }
 
 // StatusNeighbor is one BGP neighbor of a node.

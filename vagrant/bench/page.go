@@ -18,7 +18,7 @@ one machine. A probe is lost if no answer came within a second. A *gap* is the t
 loss to the first one after it. Each load balancer in turn is the one that things happen to.
 
 Two timers bound what a silent failure may cost, and here they are: **BGP hold time 3 s**, **ZooKeeper session timeout 4 s**
-(and the server's tick of 1 s, since it ends sessions on a multiple of that). The check runs every 1 s, every 0.2 s once it
+(and the server's tick of 0.1 s, since it ends sessions on a multiple of that). The check runs every 1 s, every 0.2 s once it
 failed, and two failures count.
 
 *Anycast* is the same lab with ExaBGP's own healthcheck in place of exazk, and no ZooKeeper: all three nodes announce all

@@ -25,11 +25,11 @@ type stage struct {
 }
 
 // serverTick is ZooKeeper's tickTime in the lab: a session ends at most that much after its timeout.
-const serverTick = time.Second
+const serverTick = 100 * time.Millisecond
 
 // margin is what a failover may take beyond the time in which the failure is detected: the others read, announce, and the
 // fabric converges. It is far more than that takes, for the machine is busy with nine hosts.
-const margin = time.Second
+const margin = 900 * time.Millisecond
 
 // noticed is how long the others may need to take a VIP over from a node that fell silent.
 func (st *stage) noticed() time.Duration { return st.session + serverTick + margin }

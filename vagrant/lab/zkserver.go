@@ -17,9 +17,10 @@ const (
 )
 
 // zooCfg configures ZooKeeper. Its data lies in /run, in memory: it outlives the server, not the lab.
-const zooCfg = `# Milliseconds. The server grants session timeouts of 2 to 20 of these, and expires them on a multiple of it. With the usual
-# 2000, no session of the lab could end in less than 4 s, and then only to the nearest 2 s.
-tickTime=1000
+const zooCfg = `# Milliseconds. The server expires sessions on a multiple of it, so it is a part of every failover of a crashed host. It
+# grants session timeouts of 2 to 20 of these unless told otherwise.
+tickTime=100
+maxSessionTimeout=40000
 dataDir=/run/zookeeper/data
 clientPort=2181
 admin.enableServer=false
@@ -30,8 +31,8 @@ maxClientCnxns=0
 // ensembleCfg follows in an ensemble.
 const ensembleCfg = `# Ticks that a follower may take to join its leader, and then fall behind it. The latter bounds how long a leader that is
 # frozen keeps the others waiting.
-initLimit=10
-syncLimit=3
+initLimit=100
+syncLimit=30
 `
 
 // installZK writes the configuration of a server, whose number is from 1.

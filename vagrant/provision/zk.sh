@@ -7,9 +7,10 @@ apt-get install --yes --quiet --no-install-recommends zookeeper libslf4j-java de
 
 install -d /etc/exazk-zookeeper
 cat >/etc/exazk-zookeeper/zoo.cfg <<'END'
-# Milliseconds. The server grants session timeouts of 2 to 20 of these, and expires them on a multiple of it. With the usual
-# 2000, no session could end in less than 4 s, and then only to the nearest 2 s.
-tickTime=1000
+# Milliseconds. The server expires sessions on a multiple of it, so it is a part of every failover of a crashed host. It
+# grants session timeouts of 2 to 20 of these unless told otherwise.
+tickTime=100
+maxSessionTimeout=40000
 dataDir=/var/lib/exazk-zookeeper/data
 clientPort=2181
 clientPortAddress=192.168.66.10

@@ -39,7 +39,7 @@ type admin struct {
 	node     string           // that is spoken to
 	services []daemon.Service // that are spoken about, with that node's paths
 	zk       *zkstate.Admin
-	recorded bool // the node had a status record at the beginning
+	recorded map[string]bool // by service: the node had a status record at the beginning
 }
 
 // adminAction makes a command of what to do with a session. A signal ends its context.
@@ -79,7 +79,7 @@ func newAdmin(c *cli.Context, stdout, stderr io.Writer, dir string) (*admin, err
 	if err != nil {
 		return nil, err
 	}
-	a := &admin{cli: c, stdout: stdout, stderr: stderr, cfg: cfg, node: cfg.Node}
+	a := &admin{cli: c, stdout: stdout, stderr: stderr, cfg: cfg, node: cfg.Node, recorded: make(map[string]bool)}
 	switch {
 	case c.Args().Len() > 1 || c.Args().Present() && !strings.Contains(c.Command.UsageText, "[NODE]"):
 		return nil, fmt.Errorf("unexpected argument %q; usage: %s", c.Args().Get(c.Args().Len()-1), c.Command.UsageText)
@@ -104,9 +104,6 @@ func newAdmin(c *cli.Context, stdout, stderr io.Writer, dir string) (*admin, err
 	return a, nil
 }
 
-// maxReason keeps a maintenance node within what is read of it.
-const maxReason = 1000
-
 // checkAdminFlags finds flags that cannot be meant so.
 func checkAdminFlags(c *cli.Context) error {
 	switch {
@@ -116,10 +113,12 @@ func checkAdminFlags(c *cli.Context) error {
 		return fmt.Errorf("--timeout: %v is no time; remedy: write a duration with a unit, such as 30s", c.Duration("timeout"))
 	case c.Command.Name == "enter" && c.IsSet("timeout") && !c.Bool("wait"):
 		return errors.New("--timeout is that of --wait; remedy: give both")
-	case len(c.String("reason")) > maxReason:
-		return fmt.Errorf("--reason: longer than %d bytes; remedy: make it shorter", maxReason)
 	case c.Bool("undo") && slices.ContainsFunc([]string{"timeout", "force", "for", "reason"}, c.IsSet):
 		return errors.New("--undo goes with no other option of a drain; remedy: leave the others out")
+	}
+	f := word("maintenance", c.String("reason"), c.Duration("for"))
+	if n := len(encode(f)); n > zkstate.MaxFlag {
+		return fmt.Errorf("--reason: too long: the maintenance node would have %d bytes, and exazk reads no more than %d; remedy: make it shorter", n, zkstate.MaxFlag)
 	}
 	return nil
 }
@@ -216,6 +215,17 @@ func word(by, reason string, length time.Duration) daemon.Flag {
 	return f
 }
 
+// encode is a word as it lies in ZooKeeper, where people read it too: nothing in it is escaped for HTML.
+func encode(f daemon.Flag) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(f); err != nil {
+		panic("bug: " + err.Error())
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
 // told is what was said before, and when.
 func told(n zkstate.Node) daemon.Flag {
 	f := daemon.ParseFlag(n.Data)
@@ -236,10 +246,7 @@ func describe(f daemon.Flag) string {
 
 // put writes a word where there is none. One that is there already is replaced, unless keep wants it kept, and returned.
 func (a *admin) put(ctx context.Context, at string, f daemon.Flag, keep func(daemon.Flag) bool) (before *daemon.Flag, kept bool, err error) {
-	data, err := json.Marshal(f)
-	if err != nil {
-		panic("bug: " + err.Error())
-	}
+	data := encode(f)
 	for range 5 {
 		if created, err := a.zk.Create(ctx, at, data); err != nil || created {
 			return nil, false, err

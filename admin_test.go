@@ -11,12 +11,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/go-zookeeper/zk"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"exazk/zkstate"
@@ -39,6 +41,14 @@ func TestAdminScripts(t *testing.T) {
 			"fill":   fill,
 			"zk":     store.zk,
 			"record": store.record,
+			"rights": rights,
+			"longreason": func(ts *testscript.TestScript, _ bool, args []string) {
+				n, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				unit, err := strconv.Unquote(`"` + args[1] + `"`)
+				ts.Check(err)
+				ts.Setenv("LONG", strings.Repeat(unit, n))
+			},
 		},
 	})
 }
@@ -65,7 +75,7 @@ func fill(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 
-// zk speaks to ZooKeeper: zk get|none|await PATH, zk set PATH DATA…
+// zk speaks to ZooKeeper: zk get|none|await|drop PATH, zk set PATH DATA…
 func (s *store) zk(ts *testscript.TestScript, _ bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -73,6 +83,10 @@ func (s *store) zk(ts *testscript.TestScript, _ bool, args []string) {
 	switch args[0] {
 	case "set":
 		s.set(ts, at, strings.Join(args[2:], " "))
+		return
+	case "drop":
+		_, err := s.admin.Delete(ctx, at, zkstate.Any)
+		ts.Check(err)
 		return
 	case "await":
 		for {
@@ -103,8 +117,19 @@ func (s *store) set(ts *testscript.TestScript, at, data string) {
 	}
 }
 
+// rights says what everybody may do with a node that is there: rights PATH none|read. Asked of ZooKeeper's library, as no
+// part of this program sets an ACL.
+func rights(ts *testscript.TestScript, _ bool, args []string) {
+	conn, _, err := zk.Connect([]string{ts.Getenv("ZK")}, patience, zk.WithLogInfo(false))
+	ts.Check(err)
+	defer conn.Close()
+	perm := map[string]int32{"none": 0, "read": zk.PermRead}[args[1]]
+	_, err = conn.SetACL(args[0], zk.WorldACL(perm|zk.PermAdmin), -1)
+	ts.Check(err)
+}
+
 // record writes a status record: record SERVICE NODE HEALTH MAINTENANCE [-NEIGHBORSTATE] VIP:VERDICT[:REASON]…, or ends
-// it: record SERVICE NODE gone.
+// it: record SERVICE NODE gone. The verdict "pending" is a withdraw that ExaBGP has not acknowledged.
 func (s *store) record(ts *testscript.TestScript, _ bool, args []string) {
 	at := "/exabgp/status/" + args[0] + "/" + args[1]
 	if args[2] == "gone" {
@@ -119,7 +144,11 @@ func (s *store) record(ts *testscript.TestScript, _ bool, args []string) {
 			continue
 		}
 		words := append(strings.Split(arg, ":"), "")
-		st.Routes = append(st.Routes, zkstate.StatusRoute{VIP: words[0], Verdict: words[1], Announced: words[1] == "announce", Reason: words[2]})
+		r := zkstate.StatusRoute{VIP: words[0], Verdict: words[1], Announced: words[1] == "announce", Reason: words[2]}
+		if r.Verdict == "pending" {
+			r.Verdict, r.Pending = "withdraw", true
+		}
+		st.Routes = append(st.Routes, r)
 	}
 	data, err := json.Marshal(st)
 	ts.Check(err)
@@ -234,6 +263,24 @@ func TestDrainOfSeveralServices(t *testing.T) {
 	}
 }
 
+func TestDrainThatMustBeSeen(t *testing.T) {
+	drained := map[string]zkstate.Status{"n1": {Maintenance: "present"}}
+	d := &drain{node: "n1", several: true, mustSee: true, known: map[string]bool{"b": true}}
+	d.see(map[string]map[string]zkstate.Status{"a": nil, "b": nil})
+	if want := "b: its status record has gone: exazk there has ended or lost ZooKeeper, and ExaBGP may still announce its routes"; d.done() || d.left() != want {
+		t.Errorf("done %v, left %q", d.done(), d.left())
+	}
+	d.see(map[string]map[string]zkstate.Status{"a": nil, "b": drained})
+	if !d.done() {
+		t.Errorf("waits for a service that the node never had: %q", d.left())
+	}
+	d.see(map[string]map[string]zkstate.Status{"a": drained, "b": drained})
+	d.see(map[string]map[string]zkstate.Status{"a": nil, "b": drained})
+	if d.done() {
+		t.Error("done without the record that it had a moment before")
+	}
+}
+
 // speaker is a daemon under something that answers "done" to every command, as ExaBGP does.
 type speaker struct {
 	cmd   *exec.Cmd
@@ -248,7 +295,8 @@ func (s *speaker) Write(p []byte) (int, error) {
 	return s.log.Write(p)
 }
 
-func startSpeaker(t *testing.T, config string) {
+// startSpeaker returns a function that ends the daemon as a gone ExaBGP does. The end of the test calls it, too.
+func startSpeaker(t *testing.T, config string) (stop func()) {
 	s := &speaker{cmd: command(t, "-f", config, "--no-syslog")}
 	s.cmd.Stderr = s
 	stdin, err := s.cmd.StdinPipe()
@@ -271,14 +319,18 @@ func startSpeaker(t *testing.T, config string) {
 			}
 		}
 	}()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		stdin.Close()
 		<-answered
 		s.cmd.Wait()
+	})
+	t.Cleanup(func() {
+		stop()
 		if t.Failed() {
 			t.Logf("%s:\n%s", config, s.log.String())
 		}
 	})
+	return stop
 }
 
 // command is this program with arguments; the test binary is it under its name.
@@ -298,7 +350,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 func TestDrainOfADaemon(t *testing.T) {
 	srv := zktest.Start(t, zktest.Options{})
 	store := dialStore(t, srv)
-	configs := map[string]string{}
+	configs, stop := map[string]string{}, map[string]func(){}
 	for node, vips := range map[string]string{
 		"node1": "authoritative = [\"192.0.2.1\"]\nbackup_for = [\"192.0.2.2\"]",
 		"node2": "authoritative = [\"192.0.2.2\"]\nbackup_for = [\"192.0.2.1\"]",
@@ -309,7 +361,7 @@ func TestDrainOfADaemon(t *testing.T) {
 		if err := os.WriteFile(configs[node], []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		startSpeaker(t, configs[node])
+		stop[node] = startSpeaker(t, configs[node])
 	}
 	announce := func(want string) {
 		t.Helper()
@@ -355,4 +407,19 @@ func TestDrainOfADaemon(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
+	// A planned restart is no failure after which an operator must give the VIPs back.
+	must("node1 is drained", "drain", "--for", "1h")
+	stop["node1"]()
+	text, err := os.ReadFile(configs["node1"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = []byte(strings.Replace(string(text), "name = \"web\"\n", "name = \"web\"\nfailback = \"manual\"\n", 1))
+	if err := os.WriteFile(configs["node1"], text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must("node1 need not wait for a failback", "drain", "--undo") // before exazk could see that it was drained
+	startSpeaker(t, configs["node1"])
+	announce("[node1] [node2]")
 }

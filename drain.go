@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -18,10 +19,12 @@ const (
 	lookWithin = 2 * time.Second
 	// drainSlack is what a wait has beyond the time after which the node withdraws in any case.
 	drainSlack = 5 * time.Second
+	// lastLook bounds the look at the maintenance nodes after a wait that was in vain.
+	lastLook = time.Second
 )
 
 // waitDrained waits until the node announces nothing any more, and shows how far it is.
-func (a *admin) waitDrained(ctx context.Context, undo string) error {
+func (a *admin) waitDrained(ctx context.Context, o order) error {
 	limit := a.cli.Duration("timeout")
 	if limit == 0 {
 		for i := range a.services {
@@ -31,7 +34,7 @@ func (a *admin) waitDrained(ctx context.Context, undo string) error {
 	waiting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	began := time.Now()
-	d := &drain{node: a.node, several: len(a.services) > 1, blind: !a.recorded}
+	d := &drain{node: a.node, several: len(a.services) > 1, mustSee: o.mustSee, known: maps.Clone(a.recorded)}
 	p := &progress{out: a.stderr, terminal: isTerminal(a.stderr), began: began}
 	var blind error // why nothing could be read lately
 	for {
@@ -40,25 +43,65 @@ func (a *admin) waitDrained(ctx context.Context, undo string) error {
 		case err == nil:
 			blind = nil
 			p.show(d.lines())
-			if d.done() {
+			switch {
+			case o.mustSee && len(d.known) == 0:
+				return a.unseen(d, o)
+			case d.done():
 				a.say("%s, after %.1f s", d.outcome(), time.Since(began).Seconds())
 				return nil
 			}
-		case time.Since(asked) >= lookWithin/2: // else it is our own time that ran out
+		case waiting.Err() == nil || time.Since(asked) >= lookWithin/2: // else it is our own time that ran out
 			blind = err
 		}
 		if !pause(waiting, lookEvery) {
 			break
 		}
 	}
-	if ctx.Err() != nil {
-		return a.undoable(undo)
+	return a.undrained(ctx, o, d.left(), limit, blind)
+}
+
+// unseen is the error of a wait for a node of which nothing is known.
+func (a *admin) unseen(d *drain, o order) error {
+	return coded{exitNotDrained, fmt.Errorf("whether %s is drained cannot be seen: it has no status record (who has one: %s); it runs the Python tool, exazk does not run there, "+
+		"or its name is mistyped; its maintenance is in force; to undo that: %s", a.node, nodeNames(d.nodes()), a.again(o.undo))}
+}
+
+// undrained is the error of a wait that was in vain: left is what it still waited for, blind why that may be old.
+func (a *admin) undrained(ctx context.Context, o order, left string, limit time.Duration, blind error) error {
+	ended, err := a.endedMaintenance(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return a.undoable(errInterrupted, o)
+	case len(ended) > 0:
+		return fmt.Errorf("%s is not drained, and its maintenance has ended meanwhile (%s): its --for was over, or the clock of %s is ahead of this one, or somebody has brought it back; "+
+			"what is left of it, if anything: %s", a.node, strings.Join(ended, ", "), a.node, a.again("maintenance list"))
+	case blind == nil:
+		blind = err
 	}
-	err := fmt.Errorf("%s is not drained within %v: %s; it goes on; to undo that: %s", a.node, limit, d.left(), a.again(undo))
+	err = fmt.Errorf("%s is not drained within %v: %s; it goes on; to undo that: %s", a.node, limit, left, a.again(o.undo))
 	if blind != nil {
-		err = fmt.Errorf("%w; what is said of it is old: %w", err, blind)
+		err = fmt.Errorf("%w; not all of this could be looked at: %w", err, blind)
 	}
 	return coded{exitNotDrained, err}
+}
+
+// endedMaintenance names the services whose maintenance has gone, or is over, and returns what kept it from looking.
+func (a *admin) endedMaintenance(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, lastLook)
+	defer cancel()
+	var ended []string
+	var faults error
+	paths, names := a.atPath(maintenancePath)
+	for _, at := range paths {
+		n, found, err := a.zk.Get(ctx, at)
+		switch {
+		case err != nil:
+			faults = errors.Join(faults, err)
+		case !found || over(told(n)):
+			ended = append(ended, names[at])
+		}
+	}
+	return ended, faults
 }
 
 // pause waits for d; it returns false if ctx ends before.
@@ -96,7 +139,8 @@ type drain struct {
 	several bool                                 // services
 	records map[string]map[string]zkstate.Status // by service and node, as last seen
 	had     map[string][]string                  // by service: the VIPs that the node was seen to announce
-	blind   bool                                 // it had no record in any service before
+	mustSee bool                                 // it is not done where a record has gone
+	known   map[string]bool                      // the services in which the node had a record at some time
 }
 
 // see takes one look at the records.
@@ -105,8 +149,14 @@ func (d *drain) see(records map[string]map[string]zkstate.Status) {
 	if d.had == nil {
 		d.had = make(map[string][]string)
 	}
+	if d.known == nil {
+		d.known = make(map[string]bool)
+	}
 	for service, nodes := range records {
-		st := nodes[d.node]
+		st, found := nodes[d.node]
+		if found {
+			d.known[service] = true
+		}
 		for _, vip := range remaining(&st) {
 			if !slices.Contains(d.had[service], vip) {
 				d.had[service] = append(d.had[service], vip)
@@ -116,14 +166,27 @@ func (d *drain) see(records map[string]map[string]zkstate.Status) {
 	}
 }
 
-// done says whether the node announces nothing any more, and will not: it has seen its maintenance, or has gone.
+// done says whether the node announces nothing any more, and will not: it has seen its maintenance, or has gone. Where it
+// must be seen, a record that has gone is waited for: its exazk may come back, and what it announced stays in ExaBGP.
 func (d *drain) done() bool {
-	for _, nodes := range d.records {
-		if st, found := nodes[d.node]; found && (st.Maintenance != "present" || len(remaining(&st)) > 0) {
+	for service, nodes := range d.records {
+		st, found := nodes[d.node]
+		if found && (st.Maintenance != "present" || len(remaining(&st)) > 0) || !found && d.mustSee && d.known[service] {
 			return false
 		}
 	}
 	return d.records != nil
+}
+
+// nodes names who has a status record in any service, sorted.
+func (d *drain) nodes() []string {
+	all := make(map[string]bool)
+	for _, nodes := range d.records {
+		for name := range nodes {
+			all[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
 }
 
 // outcome is what a drain that is done has come to.
@@ -133,7 +196,7 @@ func (d *drain) outcome() string {
 			return d.node + " is drained"
 		}
 	}
-	if d.blind {
+	if len(d.known) == 0 {
 		return d.node + " has no status record: when it is drained cannot be told"
 	}
 	return d.node + " has stopped: its status record is gone"
@@ -180,22 +243,34 @@ func (d *drain) left() string {
 	var parts []string
 	for _, service := range slices.Sorted(maps.Keys(d.records)) {
 		st, found := d.records[service][d.node]
-		if !found {
+		switch {
+		case !found && d.mustSee && d.known[service]:
+			parts = append(parts, service+": its status record has gone: exazk there has ended or lost ZooKeeper, and ExaBGP may still announce its routes")
+			continue
+		case !found:
 			continue
 		}
 		for _, vip := range remaining(&st) {
-			names := slices.DeleteFunc(announcers(vip, d.records[service]), func(n string) bool { return n == d.node })
-			took := "no other node announces it"
-			if len(names) > 0 {
-				took = strings.Join(names, " and ") + " announces it too"
-			}
-			parts = append(parts, fmt.Sprintf("%s: %s", d.label(service, vip), took))
+			parts = append(parts, fmt.Sprintf("%s: %s", d.label(service, vip), d.keeps(vip, service)))
 		}
 		if st.Maintenance != "present" {
 			parts = append(parts, fmt.Sprintf("%s: its exazk has not seen the maintenance", service))
 		}
 	}
 	return strings.Join(parts, "; ")
+}
+
+// keeps says what keeps a VIP of the node.
+func (d *drain) keeps(vip, service string) string {
+	pending := func(r zkstate.StatusRoute) bool { return printable(r.VIP) == vip && r.Pending }
+	if slices.ContainsFunc(d.records[service][d.node].Routes, pending) {
+		return "withdrawn, but ExaBGP has not acknowledged that"
+	}
+	names := slices.DeleteFunc(announcers(vip, d.records[service]), func(n string) bool { return n == d.node })
+	if len(names) > 0 {
+		return strings.Join(names, " and ") + " announces it too"
+	}
+	return "no other node announces it"
 }
 
 // progress shows lines that change: in place on a terminal, otherwise each that is new.

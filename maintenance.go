@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -20,8 +21,8 @@ import (
 
 // adminCommands are those of an operator, and of the unit that stops and starts ExaBGP.
 func adminCommands(stdout, stderr io.Writer) []*cli.Command {
-	wait := &cli.BoolFlag{Name: "wait", Usage: "return when the node announces nothing any more"}
-	timeout := &cli.DurationFlag{Name: "timeout", Usage: "wait no longer than `DURATION`", DefaultText: "drain_timeout and 5 s"}
+	wait := &cli.BoolFlag{Name: "wait", Usage: "return when the node announces nothing any more; exit with 4 where that is not so in time, or cannot be seen"}
+	timeout := &cli.DurationFlag{Name: "timeout", Usage: "wait no longer than `DURATION`", DefaultText: "drain_timeout of this configuration, also for another node, and 5 s"}
 	force := &cli.BoolFlag{Name: "force", Usage: "also where no other node could take over"}
 	reason := &cli.StringFlag{Name: "reason", Usage: "say why: `TEXT`"}
 	length := &cli.DurationFlag{Name: "for", Usage: "it ends by itself after `DURATION`", DefaultText: "it does not"}
@@ -43,7 +44,7 @@ func adminCommands(stdout, stderr io.Writer) []*cli.Command {
 				command("enter", "drain a node: others take its VIPs, then it withdraws them", "exazk maintenance enter [NODE] [--service SERVICE]… [--reason TEXT] [--for DURATION] [--wait [--timeout DURATION]] [--force]",
 					enterAction, services(), reason, length, wait, timeout, force),
 				command("leave", "bring a node back", "exazk maintenance leave [NODE] [--service SERVICE]…", leaveAction, services()),
-				command("list", "show who is in maintenance", "exazk maintenance list [--service SERVICE]… [--json]", listAction, services(),
+				command("list", "show who is in maintenance", "exazk maintenance list [NODE] [--service SERVICE]… [--json]", listAction, services(),
 					&cli.BoolFlag{Name: "json", Usage: "as JSON"}),
 			},
 		},
@@ -67,35 +68,44 @@ func whereFlags() []cli.Flag {
 
 func enterAction(ctx context.Context, a *admin) error {
 	f := word("maintenance", a.cli.String("reason"), a.cli.Duration("for"))
-	return a.enter(ctx, f, a.cli.Bool("wait"), "maintenance leave")
+	return a.enter(ctx, f, order{wait: a.cli.Bool("wait"), mustSee: true, undo: "maintenance leave"})
 }
 
-// drainAction drains this node before ExaBGP stops.
+// drainAction drains this node before ExaBGP stops. An exazk that is not there, or goes, is no reason not to stop.
 func drainAction(ctx context.Context, a *admin) error {
 	if a.cli.Bool("undo") {
 		return a.leave(ctx, true)
 	}
-	return a.enter(ctx, word("drain", a.cli.String("reason"), a.cli.Duration("for")), true, "drain --undo")
+	return a.enter(ctx, word("drain", a.cli.String("reason"), a.cli.Duration("for")), order{wait: true, undo: "drain --undo"})
 }
 
 func leaveAction(ctx context.Context, a *admin) error { return a.leave(ctx, false) }
 
-// enter drains the node; undo is the command that takes it back.
-func (a *admin) enter(ctx context.Context, f daemon.Flag, wait bool, undo string) error {
+// order is what beside the word itself makes a drain.
+type order struct {
+	wait    bool
+	mustSee bool   // it is done only where the node is seen to announce nothing, not where it has no status record
+	undo    string // the command that takes it back
+}
+
+// enter drains the node.
+func (a *admin) enter(ctx context.Context, f daemon.Flag, o order) error {
 	asking, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	if err := a.mayEnter(asking); err != nil {
 		return interrupted(ctx, err)
 	}
 	paths, names := a.atPath(maintenancePath)
-	for _, at := range paths {
+	for i, at := range paths {
 		keep := func(old daemon.Flag) bool { return f.By == "drain" && old.By != "drain" }
 		before, kept, err := a.put(asking, at, f, keep)
 		switch {
 		case ctx.Err() != nil:
-			return a.undoable(undo)
+			return a.undoable(errInterrupted, o)
+		case err != nil && i == 0 && errors.Is(err, zkstate.ErrRefused):
+			return err // nothing is written
 		case err != nil:
-			return err
+			return a.undoable(err, o)
 		case kept:
 			a.say("%s: %s is in maintenance already (%s); that is an operator's and stays", names[at], a.node, describe(*before))
 		case before != nil:
@@ -104,15 +114,15 @@ func (a *admin) enter(ctx context.Context, f daemon.Flag, wait bool, undo string
 			a.say("%s: %s is in maintenance now", names[at], a.node)
 		}
 	}
-	if !wait {
+	if !o.wait {
 		return nil
 	}
-	return a.waitDrained(ctx, undo)
+	return a.waitDrained(ctx, o)
 }
 
-// undoable is the error of a signal after which a drain goes on.
-func (a *admin) undoable(undo string) error {
-	return fmt.Errorf("%w: the drain of %s goes on; to undo it: %s", errInterrupted, a.node, a.again(undo))
+// undoable is an error in the midst of a drain: what was written stays, and what got no answer may have been written.
+func (a *admin) undoable(err error, o order) error {
+	return fmt.Errorf("%w; a drain of %s may be in force; to undo it: %s", err, a.node, a.again(o.undo))
 }
 
 // mayEnter refuses a drain that would leave VIPs to nobody, and says where that cannot be told.
@@ -131,7 +141,7 @@ func (a *admin) mayEnter(ctx context.Context) error {
 		if _, found := records[a.node]; !found {
 			a.sayNoRecord(s, records)
 		} else {
-			a.recorded = true
+			a.recorded[s.Name] = true
 		}
 		if !already && !a.cli.Bool("force") {
 			for _, vip := range stranded(a.node, records) {
@@ -147,12 +157,15 @@ func (a *admin) mayEnter(ctx context.Context) error {
 }
 
 func (a *admin) sayNoRecord(s *daemon.Service, records map[string]zkstate.Status) {
-	others := strings.Join(slices.Sorted(maps.Keys(records)), ", ")
-	if others == "" {
-		others = "nobody"
-	}
 	a.say("%s: %s has no status record (who has one: %s): a node of the Python tool has none, nor one where exazk does not run; what it announces cannot be told",
-		s.Name, a.node, printable(others))
+		s.Name, a.node, nodeNames(slices.Sorted(maps.Keys(records))))
+}
+
+func nodeNames(names []string) string {
+	if len(names) == 0 {
+		return "nobody"
+	}
+	return printable(strings.Join(names, ", "))
 }
 
 // stranded names the VIPs that a node announces and that, by the records of a service, no other node could.
@@ -196,6 +209,11 @@ func (a *admin) leave(ctx context.Context, drainOnly bool) error {
 		case drainOnly && f.By != "drain":
 			a.say("%s: %s stays in maintenance (%s): an operator has drained it; remedy: %s", names[at], a.node, describe(f), a.again("maintenance leave"))
 		default:
+			if drainOnly {
+				if err := a.giveBack(asking, at); err != nil {
+					return interrupted(ctx, err)
+				}
+			}
 			if err := a.lift(asking, at, n, drainOnly); err != nil {
 				return interrupted(ctx, err)
 			}
@@ -203,6 +221,29 @@ func (a *admin) leave(ctx context.Context, drainOnly bool) error {
 		}
 	}
 	return nil
+}
+
+// giveBack lets the services of a maintenance node take their VIPs back after a planned restart: the exazk of the new
+// ExaBGP may find the maintenance gone already, and would take its absence for a failure. It comes before the end of the
+// maintenance, so that a second try does what a first has left.
+func (a *admin) giveBack(ctx context.Context, maintenance string) error {
+	for i := range a.services {
+		s := &a.services[i]
+		if s.MaintenancePath != maintenance || s.Failback != daemon.FailbackManual && s.FailbackDelay == 0 {
+			continue
+		}
+		if err := a.allowFailback(ctx, s.FailbackPath, word("drain", "", 0)); err != nil {
+			return err
+		}
+		a.say("%s: %s need not wait for a failback: its absence was planned", s.Name, a.node)
+	}
+	return nil
+}
+
+// allowFailback writes a failback node, in the place of any that is there.
+func (a *admin) allowFailback(ctx context.Context, at string, f daemon.Flag) error {
+	_, _, err := a.put(ctx, at, f, func(daemon.Flag) bool { return false })
+	return err
 }
 
 // lift deletes a maintenance node; with same only as it was read.
@@ -227,6 +268,7 @@ type entry struct {
 	Service string `json:"service"`
 	Path    string `json:"path"`
 	daemon.Flag
+	Over  bool   `json:"over"`  // its end lies in the past, by this host's clock: exazk there no longer obeys it, and removes it
 	State string `json:"state"` // draining | drained | announcing | no record
 }
 
@@ -243,10 +285,15 @@ func listAction(ctx context.Context, a *admin) error {
 	}
 	if a.cli.Bool("json") {
 		enc := json.NewEncoder(a.stdout)
+		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")
 		return enc.Encode(list)
 	}
-	if len(list) == 0 {
+	switch {
+	case len(list) == 0 && a.cli.Args().Present():
+		a.say("%s is not in maintenance", a.node)
+		return nil
+	case len(list) == 0:
 		a.say("no node is in maintenance")
 		return nil
 	}
@@ -261,7 +308,11 @@ func printList(out io.Writer, list []entry) error {
 		if !e.Until.IsZero() {
 			until = e.Until.UTC().Format(time.RFC3339)
 		}
-		cells := []string{e.Node, e.Service, e.Since.UTC().Format(time.RFC3339), until, e.Who, e.Reason, e.State}
+		state := e.State
+		if e.Over {
+			state = "over, " + state
+		}
+		cells := []string{e.Node, e.Service, e.Since.UTC().Format(time.RFC3339), until, e.Who, e.Reason, state}
 		for i, cell := range cells {
 			if cells[i] = printable(cell); cell == "" {
 				cells[i] = "-"
@@ -272,11 +323,12 @@ func printList(out io.Writer, list []entry) error {
 	return w.Flush()
 }
 
-// inMaintenance finds every node that is in maintenance for a service.
+// inMaintenance finds every node that is in maintenance for a service, or the one that was asked for.
 func (a *admin) inMaintenance(ctx context.Context, s *daemon.Service) ([]entry, error) {
 	names := []string{a.node}
 	dir, last := path.Split(s.MaintenancePath)
-	if last == a.node {
+	all := last == a.node && !a.cli.Args().Present()
+	if all {
 		var err error
 		if names, err = a.zk.Children(ctx, path.Clean(dir)); err != nil {
 			return nil, err
@@ -289,7 +341,7 @@ func (a *admin) inMaintenance(ctx context.Context, s *daemon.Service) ([]entry, 
 	var list []entry
 	for _, name := range names {
 		at := s.MaintenancePath
-		if last == a.node {
+		if all {
 			at = dir + name
 		}
 		n, found, err := a.zk.Get(ctx, at)
@@ -297,11 +349,15 @@ func (a *admin) inMaintenance(ctx context.Context, s *daemon.Service) ([]entry, 
 			return nil, err
 		}
 		if found {
-			list = append(list, entry{Node: name, Service: s.Name, Path: at, Flag: told(n), State: stateOf(name, records)})
+			f := told(n)
+			list = append(list, entry{Node: name, Service: s.Name, Path: at, Flag: f, Over: over(f), State: stateOf(name, records)})
 		}
 	}
 	return list, nil
 }
+
+// over says whether a maintenance's end has come, by this host's clock.
+func over(f daemon.Flag) bool { return !f.Until.IsZero() && !time.Now().Before(f.Until) }
 
 // stateOf says in a word how far the drain of a node is.
 func stateOf(node string, records map[string]zkstate.Status) string {
@@ -317,11 +373,11 @@ func stateOf(node string, records map[string]zkstate.Status) string {
 	return "announcing"
 }
 
-// remaining names the VIPs that a node announces, or may announce.
+// remaining names the VIPs that a node announces, or may announce, or has not seen ExaBGP withdraw.
 func remaining(st *zkstate.Status) []string {
 	var vips []string
 	for _, r := range st.Routes {
-		if r.Verdict != "withdraw" || r.Announced {
+		if r.Verdict != "withdraw" || r.Announced || r.Pending {
 			vips = append(vips, printable(r.VIP))
 		}
 	}
@@ -354,7 +410,7 @@ func failbackAction(ctx context.Context, a *admin) error {
 	}
 	paths, _ := a.atPath(failbackPath)
 	for _, at := range paths {
-		if _, _, err := a.put(asking, at, word("failback", "", 0), func(daemon.Flag) bool { return false }); err != nil {
+		if err := a.allowFailback(asking, at, word("failback", "", 0)); err != nil {
 			return interrupted(ctx, err)
 		}
 	}

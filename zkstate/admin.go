@@ -47,6 +47,12 @@ type Node struct {
 // Any, as a version, is every version.
 const Any int32 = -1
 
+// MaxFlag is how much of a maintenance or failback node a daemon reads, in bytes. What a longer one says counts for nothing.
+const MaxFlag = maxFlag
+
+// ErrRefused is in the error of a request that ZooKeeper has refused for want of rights: it changed nothing.
+var ErrRefused = errors.New("ZooKeeper's ACL refuses it")
+
 // Dial opens a session with one of servers ("host:port"). What the error says is for the operator: which servers, what
 // became of each, and what to look at. Close ends the session.
 func Dial(ctx context.Context, servers []string) (*Admin, error) {
@@ -175,7 +181,7 @@ func ask[T any](ctx context.Context, a *Admin, request func() (T, error)) (T, er
 // explain wraps what a request on a path came to.
 func explain(op, path string, err error) error {
 	if errors.Is(err, zk.ErrNoAuth) {
-		return fmt.Errorf("%s %q: ZooKeeper's ACL refuses it; remedy: give everybody the right to it, or ask whoever set the ACL: %w", op, path, err)
+		return fmt.Errorf("%s %q: %w; remedy: give everybody the right to it, or ask whoever set the ACL: %w", op, path, ErrRefused, err)
 	}
 	return fmt.Errorf("%s %q: %w", op, path, err)
 }

@@ -26,7 +26,7 @@ const (
 	exitError      = 1 // something failed while running; ZooKeeper is out of reach; interrupted
 	exitUsage      = 2 // the command line or a configuration file is wrong
 	exitRefused    = 3 // a drain that would leave VIPs to nobody
-	exitNotDrained = 4 // the node is drained, and still announces VIPs at the end of the time
+	exitNotDrained = 4 // the node still announces VIPs at the end of the time, or it cannot be seen whether it does
 )
 
 const exitCodes = "Exit codes: 0 done; 1 failed, for one because ZooKeeper is out of reach; 2 command line or configuration wrong;\n" +

@@ -30,7 +30,7 @@ const (
 )
 
 const exitCodes = "Exit codes: 0 done; 1 failed, for one because ZooKeeper is out of reach; 2 command line or configuration wrong;\n" +
-	"3 refused, as no other node could take over; 4 not drained in time, and still draining."
+	"3 refused, as no other node could take over; 4 not drained in time and still draining, or not to be seen."
 
 // version is set by the Makefile from git; a plain "go build" leaves it to the build information.
 var version string

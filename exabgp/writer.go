@@ -523,8 +523,12 @@ func (w *Writer) refuse(now time.Time, words string) {
 	f.refused, f.words = f.command, words
 	f.delay = min(max(2*f.delay, retryMin), retryMax)
 	f.retry = now.Add(f.delay)
-	w.note(level, "route refused by exabgp", logrus.Fields{
-		"event": "route-refused", "nlri": f.route.Prefix.String(), "command": f.command, "reason": words,
+	text, reason := "route refused by exabgp", words
+	if words == "" {
+		text, reason = "route not acknowledged by exabgp", "no answer"
+	}
+	w.note(level, text, logrus.Fields{
+		"event": "route-refused", "nlri": f.route.Prefix.String(), "command": f.command, "reason": reason,
 		"retry_ms": f.delay.Milliseconds(), "elapsed_ms": now.Sub(f.sent).Milliseconds(),
 	})
 	w.emit(RouteRefused{Route: f.route, Epoch: f.epoch, Words: words, Retry: f.delay})

@@ -271,6 +271,9 @@ func (m *Machine) release(s *service, c *claim) {
 			return
 		}
 		m.call(Call{Op: OpDelete, Path: c.path}, func(_ *pending, res Result) {
+			if res.Err == nil { // whoever claims it again under our name lives, and is no ghost
+				c.made = max(c.made, seen.Czxid)
+			}
 			m.attempted(s, c, "delete", res.Err)
 		})
 	})

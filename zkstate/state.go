@@ -290,8 +290,12 @@ func (m *Machine) change(to State, reason string) {
 }
 
 func (m *Machine) transition(ev SessionChanged, reason string) {
+	level := logrus.InfoLevel
+	if ev.State == Suspended || ev.State == Lost {
+		level = logrus.WarnLevel // degraded, but safe
+	}
 	m.log.WithFields(logrus.Fields{"from": m.state.String(), "to": ev.State.String(), "session": hex(ev.ID), "reason": reason}).
-		Info("ZooKeeper session changed")
+		Log(level, "ZooKeeper session changed")
 	m.state = ev.State
 	m.emit(ev)
 }

@@ -93,5 +93,5 @@ type StatusRoute struct {
 // StatusNeighbor is one BGP neighbor of a node.
 type StatusNeighbor struct {
 	Peer  string `json:"peer"`
-	State string `json:"state"` // unknown | down | connected | up | link-down (ExaBGP says up, and the link is or was down)
+	State string `json:"state"` // unknown | down | connected | up | link-down | silent (the last two: ExaBGP says up, but the link is or was down, or nothing was heard for hold_time)
 }

@@ -95,6 +95,7 @@ func (a *admin) enter(ctx context.Context, f daemon.Flag, o order) error {
 	if err := a.mayEnter(asking); err != nil {
 		return interrupted(ctx, err)
 	}
+	var fresh []string // what was not in maintenance before
 	paths, names := a.atPath(maintenancePath)
 	for i, at := range paths {
 		keep := func(old daemon.Flag) bool { return f.By == "drain" && old.By != "drain" }
@@ -111,8 +112,17 @@ func (a *admin) enter(ctx context.Context, f daemon.Flag, o order) error {
 		case before != nil:
 			a.say("%s: %s was in maintenance already (%s); what was said about it is replaced", names[at], a.node, describe(*before))
 		default:
+			fresh = append(fresh, at)
 			a.say("%s: %s is in maintenance now", names[at], a.node)
 		}
+	}
+	switch err := a.stillMay(asking, fresh); {
+	case ctx.Err() != nil:
+		return a.undoable(errInterrupted, o)
+	case errors.As(err, new(coded)):
+		return err // refused, and taken back
+	case err != nil:
+		return a.undoable(err, o)
 	}
 	if !o.wait {
 		return nil
@@ -144,11 +154,48 @@ func (a *admin) mayEnter(ctx context.Context) error {
 			a.recorded[s.Name] = true
 		}
 		if !already && !a.cli.Bool("force") {
-			for _, vip := range stranded(a.node, records) {
-				alone = append(alone, fmt.Sprintf("%s (%s)", vip, s.Name))
+			vips, err := a.stranded(ctx, s, records)
+			if err != nil {
+				return err
 			}
+			alone = append(alone, vips...)
 		}
 	}
+	return a.refuse(alone)
+}
+
+// stillMay looks again after the drain was asked for, since another node may have been drained at the same moment. Then
+// what is fresh is taken back.
+func (a *admin) stillMay(ctx context.Context, fresh []string) error {
+	if a.cli.Bool("force") || len(fresh) == 0 {
+		return nil
+	}
+	var alone []string
+	for i := range a.services {
+		s := &a.services[i]
+		records, err := a.zk.Statuses(ctx, path.Dir(s.StatusPath))
+		if err != nil {
+			return err
+		}
+		vips, err := a.stranded(ctx, s, records)
+		if err != nil {
+			return err
+		}
+		alone = append(alone, vips...)
+	}
+	if len(alone) > 0 {
+		for _, at := range fresh {
+			if _, err := a.zk.Delete(ctx, at, -1); err != nil {
+				return err
+			}
+		}
+		a.say("another node was drained at the same moment; %s is not in maintenance any more", a.node)
+	}
+	return a.refuse(alone)
+}
+
+// refuse is the error where VIPs would be left to nobody.
+func (a *admin) refuse(alone []string) error {
 	if len(alone) == 0 {
 		return nil
 	}
@@ -166,6 +213,25 @@ func nodeNames(names []string) string {
 		return "nobody"
 	}
 	return printable(strings.Join(names, ", "))
+}
+
+// stranded names the VIPs of a service that the node announces and nobody else could: a node that was just drained may not
+// have written that into its record yet.
+func (a *admin) stranded(ctx context.Context, s *daemon.Service, records map[string]zkstate.Status) ([]string, error) {
+	drained, err := a.zk.Children(ctx, path.Dir(s.MaintenancePath))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range drained {
+		if name != a.node {
+			delete(records, name)
+		}
+	}
+	var vips []string
+	for _, vip := range stranded(a.node, records) {
+		vips = append(vips, fmt.Sprintf("%s (%s)", vip, s.Name))
+	}
+	return vips, nil
 }
 
 // stranded names the VIPs that a node announces and that, by the records of a service, no other node could.

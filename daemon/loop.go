@@ -118,6 +118,9 @@ func (l *Loop) step(ev Event) {
 		l.store.Resync()
 	}
 	l.logVerdicts(d)
+	if d.Exit == Leave {
+		l.logPending(d)
+	}
 	l.last = d
 }
 
@@ -164,6 +167,17 @@ func (l *Loop) logNeighbors(before []neighbor) {
 			log.Info("neighbor changed")
 		} else {
 			log.WithField("reason", n.reason).Warn("neighbor changed")
+		}
+	}
+}
+
+// logPending names what is left behind: a route that ExaBGP goes on announcing with nobody in charge of it.
+func (l *Loop) logPending(d Decision) {
+	for service, st := range d.Want.Statuses {
+		for _, r := range st.Routes {
+			if r.Pending {
+				l.log.WithFields(logrus.Fields{"service": service, "vip": r.VIP}).Error("stopping, and exabgp has not acknowledged the withdraw")
+			}
 		}
 	}
 }

@@ -39,6 +39,9 @@ type ZooKeeperConfig struct {
 // ExaBGPConfig says how to deal with ExaBGP.
 type ExaBGPConfig struct {
 	TrackNeighbors bool // neighbor_tracking = "auto": announce and claim only while a session is up
+	// HoldTime is how long a neighbor may be silent; 0 leaves that to ExaBGP, which counts in whole seconds and so takes up
+	// to a second longer. It works only where ExaBGP tells of keepalives.
+	HoldTime time.Duration
 	// Neighbors are the peers that hear exazk, where ExaBGP has others too; empty means all that it has.
 	Neighbors []netip.Addr
 }
@@ -313,8 +316,9 @@ type rawZooKeeper struct {
 }
 
 type rawExaBGP struct {
-	NeighborTracking textValue `toml:"neighbor_tracking"`
-	Neighbors        listValue `toml:"neighbors"`
+	NeighborTracking textValue     `toml:"neighbor_tracking"`
+	HoldTime         durationValue `toml:"hold_time"`
+	Neighbors        listValue     `toml:"neighbors"`
 }
 
 type rawService struct {
@@ -421,7 +425,7 @@ func (c *Config) Render() string {
 	for _, n := range c.ExaBGP.Neighbors {
 		neighbors = append(neighbors, n.String())
 	}
-	fmt.Fprintf(&b, "[exabgp]\nneighbor_tracking = %q\nneighbors = %s\n", tracking, tomlList(neighbors))
+	fmt.Fprintf(&b, "[exabgp]\nneighbor_tracking = %q\nhold_time = %q\nneighbors = %s\n", tracking, c.ExaBGP.HoldTime, tomlList(neighbors))
 	for i := range c.Services {
 		c.Services[i].render(&b)
 	}

@@ -125,6 +125,7 @@ func TestBadConfigs(t *testing.T) {
 		"no table in a service": {replace("[service.check]\n"+check, "check = \"true\"\nrise = 2"), []string{"f.toml:11: service[0].check: \"true\" is not a table; remedy: write [service.check]", "f.toml:12: service.rise: unknown key"}},
 		"grace":                 {replace(check, check+"\ntimeout = \"6s\""), []string{"start_grace: 15s is shorter than a check may take to its first verdict (rise × (timeout + fast_interval) = 18.6s)"}},
 		"status of another":     {replace(service, service+"\nzk_path_status = \"/exabgp/status/apex/lb1\""), []string{`zk_path_status: "/exabgp/status/apex/lb1" does not end in the node's name "node1"`}},
+		"hold time":             {storyConfig + "[exabgp]\nhold_time = \"1s\"\n", []string{"exabgp.hold_time: 1s is shorter than BGP allows"}},
 		"neighbors":             {storyConfig + "[exabgp]\nneighbors = [\"r1\"]\n", []string{`exabgp.neighbors: "r1" is not an address`}},
 		"fast is slow":          {replace(check, check+"\nfast_interval = \"2s\""), []string{"fast_interval: 2s is slower than interval = 1s"}},
 		"nul":                   {replace(check, `command = "a\u0000b"`), []string{"contains a NUL byte"}},

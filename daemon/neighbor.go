@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"exazk/exabgp"
@@ -18,15 +19,19 @@ type neighbor struct {
 	on     string    // the interface that leads to it; empty where that is not known
 	cut    bool      // its link is down, or was down since the session came up
 	trust  time.Time // when a session that was cut is believed again; zero while the link is down
+	spoke  time.Time // when its last keepalive came; zero until one came in this session
 	young  bool      // the session came up after the link was last seen to go down
 }
 
 // usable says whether what is announced now reaches the neighbor.
 func (n *neighbor) usable() bool { return n.state == exabgp.NeighborUp && !n.cut }
 
-// word is the neighbor's state for people: one more than ExaBGP knows.
+// word is the neighbor's state for people: two more than ExaBGP knows.
 func (n *neighbor) word() string {
 	if n.state == exabgp.NeighborUp && n.cut {
+		if strings.HasPrefix(n.reason, "nothing heard") {
+			return "silent"
+		}
 		return "link-down"
 	}
 	return n.state.String()
@@ -38,7 +43,7 @@ func (c *Core) setNeighbor(now time.Time, ev exabgp.NeighborChanged) {
 		return
 	}
 	n := c.neighbor(ev.Neighbor)
-	n.state, n.reason, n.cut, n.trust = ev.State, ev.Reason, false, time.Time{}
+	n.state, n.reason, n.cut, n.trust, n.spoke = ev.State, ev.Reason, false, time.Time{}, time.Time{}
 	if n.state == exabgp.NeighborUp { // ExaBGP's word may have waited in the pipe while the link went down
 		n.cut, n.young = c.linkDown(n), true
 	}
@@ -155,12 +160,45 @@ func (c *Core) linkDown(n *neighbor) bool {
 	return down
 }
 
-// trustSessions ends the distrust of sessions whose link was down. What was written meanwhile is due again.
+// trustSessions ends the distrust of sessions whose link was down. What was written meanwhile is due again. And it begins
+// that of sessions whose neighbor has been silent for the hold time.
 func (c *Core) trustSessions(now time.Time) {
 	for i := range c.neighbors {
-		if n := &c.neighbors[i]; n.cut && !n.trust.IsZero() && !now.Before(n.trust) {
-			n.cut, n.trust, n.reason = false, time.Time{}, ""
-			c.epoch++
+		n := &c.neighbors[i]
+		switch {
+		case n.cut && !n.trust.IsZero() && !now.Before(n.trust):
+			c.believe(n)
+		case n.usable() && c.holdTime > 0 && !n.spoke.IsZero() && !now.Before(n.spoke.Add(c.holdTime)):
+			n.cut, n.trust, n.young = true, time.Time{}, false
+			n.reason = "nothing heard for " + c.holdTime.String()
+			c.afterNeighbors(now)
+		}
+	}
+}
+
+func (c *Core) believe(n *neighbor) {
+	n.cut, n.trust, n.reason = false, time.Time{}, ""
+	c.epoch++
+}
+
+// hearNeighbor takes a keepalive: the session lives, whatever its link did in between.
+func (c *Core) hearNeighbor(now time.Time, id exabgp.Neighbor) {
+	if !c.counts(id.Peer) {
+		return
+	}
+	n := c.neighbor(id)
+	n.spoke = now
+	if n.cut && n.state == exabgp.NeighborUp && !c.linkDown(n) {
+		c.believe(n)
+		c.afterNeighbors(now)
+	}
+}
+
+// forgiveSilence starts the hold times anew: it was this process that did not hear.
+func (c *Core) forgiveSilence(now time.Time) {
+	for i := range c.neighbors {
+		if n := &c.neighbors[i]; !n.spoke.IsZero() {
+			n.spoke = now
 		}
 	}
 }

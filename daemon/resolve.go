@@ -36,6 +36,7 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 		},
 		ExaBGP: ExaBGPConfig{
 			TrackNeighbors: f.oneOf("exabgp.neighbor_tracking", r.ExaBGP.NeighborTracking, []string{"auto", "off"}) == "auto",
+			HoldTime:       f.duration("exabgp.hold_time", r.ExaBGP.HoldTime, 0, 65535*time.Second),
 			Neighbors:      f.addresses("exabgp.neighbors", r.ExaBGP.Neighbors),
 		},
 	}
@@ -48,6 +49,9 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 		key := fmt.Sprintf("service[%d]", i)
 		r.Services[i].fillDefaults()
 		c.Services = append(c.Services, r.Services[i].resolve(f, key, c.Node, used))
+	}
+	if h := c.ExaBGP.HoldTime; h > 0 && h < 3*time.Second {
+		f.add("exabgp.hold_time", "%v is shorter than BGP allows; remedy: write the session's hold time, 3s at least, or 0s (RFC 4271 section 4.2)", h)
 	}
 	if len(f.list) > 0 {
 		return nil, errors.Join(f.list...)

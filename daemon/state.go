@@ -45,11 +45,12 @@ type Identity struct {
 // the duties of its caller.
 type Core struct {
 	id       Identity
-	track    bool         // neighbor_tracking = "auto"
-	only     []netip.Addr // the neighbors that count; none means all
-	tracking bool         // false: nothing is known of neighbors, and everything is written as if one were up
-	started  time.Time    // of the first Step
-	last     time.Time    // of the Step before
+	track    bool          // neighbor_tracking = "auto"
+	holdTime time.Duration // how long a neighbor may be silent; 0 means for ever
+	only     []netip.Addr  // the neighbors that count; none means all
+	tracking bool          // false: nothing is known of neighbors, and everything is written as if one were up
+	started  time.Time     // of the first Step
+	last     time.Time     // of the Step before
 
 	epoch     uint64
 	neighbors []neighbor              // sorted by peer, then local address
@@ -120,7 +121,7 @@ type vip struct {
 
 // NewCore makes a Core that knows nothing yet. The first Step's time is its start.
 func NewCore(cfg *Config, id Identity) *Core {
-	c := &Core{id: id, links: map[string]link.Changed{}, track: cfg.ExaBGP.TrackNeighbors, tracking: cfg.ExaBGP.TrackNeighbors, only: cfg.ExaBGP.Neighbors}
+	c := &Core{id: id, links: map[string]link.Changed{}, track: cfg.ExaBGP.TrackNeighbors, tracking: cfg.ExaBGP.TrackNeighbors, only: cfg.ExaBGP.Neighbors, holdTime: cfg.ExaBGP.HoldTime}
 	for i := range cfg.Services {
 		conf := &cfg.Services[i]
 		s := &service{conf: conf, health: health.Changed{Service: conf.Name}}
@@ -161,6 +162,7 @@ func (c *Core) noticeSleep(now time.Time) bool {
 	if slept {
 		c.fresh = now
 		c.outdate()
+		c.forgiveSilence(now)
 	}
 	return slept
 }
@@ -198,6 +200,8 @@ func (c *Core) applyExaBGP(now time.Time, ev exabgp.Event) {
 	switch ev := ev.(type) {
 	case exabgp.NeighborChanged:
 		c.setNeighbor(now, ev)
+	case exabgp.NeighborHeard:
+		c.hearNeighbor(now, ev.Neighbor)
 	case exabgp.NeighborsListed:
 		c.setNeighbors(now, ev.Established)
 	case exabgp.TrackingUnavailable:
@@ -370,6 +374,9 @@ func (c *Core) wake(now time.Time) time.Time {
 	consider(c.settle)
 	for _, n := range c.neighbors {
 		consider(n.trust)
+		if c.holdTime > 0 && !n.spoke.IsZero() {
+			consider(n.spoke.Add(c.holdTime))
+		}
 	}
 	if c.stopping != nil {
 		consider(c.stopping.Add(stopBound))

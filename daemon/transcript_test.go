@@ -278,6 +278,8 @@ func (s *story) parse(w []string) Event {
 	case "neighbor":
 		state := map[string]exabgp.NeighborState{"up": exabgp.NeighborUp, "down": exabgp.NeighborDown, "connected": exabgp.NeighborConnected}[w[2]]
 		return FromExaBGP{exabgp.NeighborChanged{Neighbor: exabgp.Neighbor{Local: netip.MustParseAddr("172.16.1.1"), Peer: netip.MustParseAddr(w[1])}, State: state}}
+	case "keepalive":
+		return FromExaBGP{exabgp.NeighborHeard{Neighbor: exabgp.Neighbor{Local: netip.MustParseAddr("172.16.1.1"), Peer: netip.MustParseAddr(w[1])}}}
 	case "neighbors":
 		var l exabgp.NeighborsListed
 		for _, a := range w[1:] {

@@ -60,8 +60,9 @@ type neighborBody struct {
 		Local string `json:"local"`
 		Peer  string `json:"peer"`
 	} `json:"address"`
-	State  string `json:"state"`
-	Reason string `json:"reason"`
+	State     string `json:"state"`
+	Reason    string `json:"reason"`
+	Direction string `json:"direction"` // of messages; 3.4 says "sent" and "received", and nothing of a keepalive
 }
 
 // Decode reads one line, with or without its line ending. It keeps no reference to it.
@@ -88,6 +89,8 @@ func decodeJSON(line []byte) Verdict {
 		return Verdict{Kind: News, Event: ShuttingDown{}}
 	case env.Type == "state":
 		return decodeState(env.Neighbor)
+	case env.Type == "keepalive":
+		return decodeKeepalive(env.Neighbor)
 	}
 	return Verdict{Kind: Other, Words: clip(env.Type)}
 }
@@ -108,18 +111,40 @@ func decodeAnswer(env envelope) Verdict {
 	return Verdict{Kind: Other, Words: clip(env.Answer)}
 }
 
+// decodeKeepalive reads a keepalive that was received; raw packets come under the same type, without a use for them here.
+func decodeKeepalive(raw json.RawMessage) Verdict {
+	var body neighborBody
+	if err := json.Unmarshal(raw, &body); err != nil {
+		return Verdict{Kind: Bad, Words: "keepalive: " + err.Error()}
+	}
+	id, err := body.id()
+	if err != nil {
+		return Verdict{Kind: Bad, Words: "keepalive: " + clip(err.Error())}
+	}
+	if strings.HasPrefix(body.Direction, "sen") {
+		return Verdict{Kind: Other, Words: "keepalive"}
+	}
+	return Verdict{Kind: News, Event: NeighborHeard{Neighbor: id}}
+}
+
+// id is the identity of the neighbor. With "local-address auto", 5.0 says "None" and main "no-nexthop" until the first
+// connection: not known yet.
+func (b *neighborBody) id() (Neighbor, error) {
+	peer, err := netip.ParseAddr(b.Address.Peer)
+	local, _ := netip.ParseAddr(b.Address.Local)
+	return Neighbor{Local: local, Peer: peer}, err
+}
+
 func decodeState(raw json.RawMessage) Verdict {
 	var body neighborBody
 	if err := json.Unmarshal(raw, &body); err != nil {
 		return Verdict{Kind: Bad, Words: "state: " + err.Error()}
 	}
-	peer, err := netip.ParseAddr(body.Address.Peer)
+	id, err := body.id()
 	if err != nil {
 		return Verdict{Kind: Bad, Words: "state: " + clip(err.Error())}
 	}
-	// With "local-address auto", 5.0 says "None" and main "no-nexthop" until the first connection: not known yet.
-	local, _ := netip.ParseAddr(body.Address.Local)
-	changed := NeighborChanged{Neighbor: Neighbor{Local: local, Peer: peer}, Reason: clip(body.Reason)}
+	changed := NeighborChanged{Neighbor: id, Reason: clip(body.Reason)}
 	switch body.State {
 	case "up":
 		changed.State = NeighborUp

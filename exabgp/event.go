@@ -32,6 +32,12 @@ type NeighborChanged struct {
 	Reason   string        // ExaBGP's free text on down; differs between versions, may be empty; for people only
 }
 
+// NeighborHeard says that a KEEPALIVE (RFC 4271 section 4.4) came from a neighbor. ExaBGP tells of them where the "api" block
+// has "receive { parsed; keepalive; }".
+type NeighborHeard struct {
+	Neighbor Neighbor
+}
+
 // NeighborsListed is the whole answer to a query for the sessions: the peers established at that moment, in ExaBGP's
 // order. A neighbor that is not in it is not established.
 type NeighborsListed struct {
@@ -70,6 +76,7 @@ type ShuttingDown struct{}
 type Gone struct{ Err error }
 
 func (NeighborChanged) event()     {}
+func (NeighborHeard) event()       {}
 func (NeighborsListed) event()     {}
 func (TrackingUnavailable) event() {}
 func (EventsMissing) event()       {}

@@ -95,8 +95,11 @@ func (p *Process) Run(ctx context.Context, emit func(Event) bool) error {
 	return err
 }
 
-// supersedes says that of two lists in a row the newer one is enough.
+// supersedes says that of two lists in a row, or of two keepalives of one neighbor, the newer one is enough.
 func supersedes(last, next Event) bool {
+	if h, ok := last.(NeighborHeard); ok {
+		return next == h
+	}
 	_, a := last.(NeighborsListed)
 	_, b := next.(NeighborsListed)
 	return a && b

@@ -58,6 +58,7 @@ func TestTOML(t *testing.T) {
 		act{"node is cut off from zookeeper", cutOff},
 		act{"management link is pulled", managementPulled},
 		act{"ToR falls silent", torSilent},
+		act{"exabgp stands still", exabgpFreezes},
 	)
 }
 
@@ -476,6 +477,19 @@ func torSilent(s *scene) {
 	})
 	s.during("healed", nothing, func() {
 		s.must(s.lab.Heal(leaf, victim))
+		s.steady()
+	})
+}
+
+// exabgpFreezes: its ToR gives it up after the hold time, and so does exazk, which hears no keepalive any more. Its routes are
+// gone with the session, and come back with the next.
+func exabgpFreezes(s *scene) {
+	s.during("SIGSTOP", allowance{vip1, holdTime + margin}, func() {
+		s.must(s.lab.KillExaBGP(victim, syscall.SIGSTOP))
+		s.takenOver(vip1, holdTime+5*time.Second)
+	})
+	s.during("SIGCONT", nothing, func() {
+		s.must(s.lab.KillExaBGP(victim, syscall.SIGCONT))
 		s.steady()
 	})
 }

@@ -6,7 +6,7 @@ set -eu
 packages="exabgp bird2 zookeeper libslf4j-java default-jre-headless iproute2 util-linux hostname procps curl"
 case "${1:-}" in
 lab) ;;
-test) packages="$packages python3-kazoo vagrant iputils-ping" ;;
+test) packages="$packages python3-kazoo vagrant iputils-ping gcc libc6-dev" ;; # gcc is for the race detector
 *)
 	echo "usage: $0 lab|test" >&2
 	exit 2

@@ -267,7 +267,9 @@ func (c *Core) Step(now time.Time, ev Event) Decision {
 		for _, v := range s.vips {
 			verdict := Decide(c.facts(now, s, v))
 			v.adopt(verdict, s.conf)
-			v.away = v.away && !(v.announced() && c.audible())
+			if s.health.State == health.Healthy && v.announced() && c.audible() {
+				v.away = false // it serves again
+			}
 			d.Why = append(d.Why, VIPVerdict{s.conf.Name, v.name, verdict, c.detail(s, v, verdict)})
 			if v.authoritative {
 				d.Want.Claims[zkstate.ClaimKey{Service: s.conf.Name, VIP: v.name}] = c.wish(s, v, verdict)

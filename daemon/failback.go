@@ -80,8 +80,8 @@ func (c *Core) back(s *service) time.Time {
 }
 
 // others sums up what the status records say about a VIP. While absences do not count, only who is there does. Right
-// after a failure of the check the records may be older than a failure elsewhere that came just before: with last_resort
-// no healthy announcer is believed in until they were read again.
+// after a failure of the check the records may be older than a failure or a withdraw elsewhere that came just before: with
+// last_resort nobody is believed to go on announcing until they were read again.
 func (c *Core) others(now time.Time, s *service, v *vip) Others {
 	if !s.peersRead || c.zk.State != zkstate.Connected {
 		return OthersUnread
@@ -105,7 +105,7 @@ func (c *Core) others(now time.Time, s *service, v *vip) Others {
 	switch {
 	case sum != OthersServe && now.Before(c.settle):
 		return OthersUnread
-	case sum == OthersServe && s.conf.LastResort && s.health.State == health.Unhealthy && s.peersBegan.Before(s.look):
+	case sum >= OthersPrior && s.conf.LastResort && s.health.State == health.Unhealthy && s.peersBegan.Before(s.look):
 		return OthersLesser
 	}
 	return sum

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"exazk/vagrant/probe/sockbuf"
 )
 
 // probeUDP sends numbered datagrams to target until ctx is done, and then waits for the last answers. What is sent is
@@ -26,7 +26,7 @@ func probeUDP(ctx context.Context, target netip.AddrPort, every time.Duration, t
 	if err != nil {
 		return fmt.Errorf("open UDP socket: %w", err)
 	}
-	raiseBuffer(c)
+	sockbuf.Raise(c)
 	prefix := "probe " + tag + " "
 	received := make(chan error, 1)
 	go func() { received <- receive(c, target, prefix, t) }()
@@ -38,21 +38,6 @@ func probeUDP(ctx context.Context, target netip.AddrPort, every time.Duration, t
 	drain(t)
 	c.Close()
 	return <-received
-}
-
-// raiseBuffer makes room for the answers that arrive while the machine is too busy to run this program: what overflows
-// would be counted as lost. Beyond net.core.rmem_max that takes root, and without it there is as much as may be.
-func raiseBuffer(c *net.UDPConn) {
-	const size = 4 << 20
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return
-	}
-	raw.Control(func(fd uintptr) {
-		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) != nil {
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, size)
-		}
-	})
 }
 
 // receive counts answers until c is closed. It returns nil then, and an error that would turn answers into losses else.

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"exazk/vagrant/probe/sockbuf"
 )
 
 // listenEcho opens the sockets of the echo server: for an address without a host one for each address family, so that
@@ -65,25 +65,12 @@ func listenFamily(family string, want *net.UDPAddr) (*net.UDPConn, error) {
 			optErr = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IPV6, syscall.IPV6_RECVPKTINFO, 1)
 		}
 	})
-	raiseBuffer(raw)
+	sockbuf.Raise(c)
 	if err := errors.Join(err, optErr); err != nil {
 		c.Close()
 		return nil, os.NewSyscallError("setsockopt", err)
 	}
 	return c, nil
-}
-
-// receiveBuffer holds what arrives while the machine is too busy to run this program: some seconds of probes. Without it a
-// lack of processor time looks like packets lost on the way.
-const receiveBuffer = 4 << 20
-
-// raiseBuffer asks for receiveBuffer; beyond net.core.rmem_max that takes root, and without it there is as much as may be.
-func raiseBuffer(raw syscall.RawConn) {
-	raw.Control(func(fd uintptr) {
-		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
-		}
-	})
 }
 
 // echo answers until c is closed; the error says how reading ended. An answer that cannot be sent is dropped, like one

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"exazk/exabgp"
@@ -20,6 +19,7 @@ type neighbor struct {
 	cut    bool      // its link is down, or was down since the session came up
 	trust  time.Time // when a session that was cut is believed again; zero while the link is down
 	spoke  time.Time // when its last keepalive came; zero until one came in this session
+	silent bool      // it was cut because nothing was heard for the hold time
 	young  bool      // the session came up after the link was last seen to go down
 }
 
@@ -29,12 +29,17 @@ func (n *neighbor) usable() bool { return n.state == exabgp.NeighborUp && !n.cut
 // word is the neighbor's state for people: two more than ExaBGP knows.
 func (n *neighbor) word() string {
 	if n.state == exabgp.NeighborUp && n.cut {
-		if strings.HasPrefix(n.reason, "nothing heard") {
+		if n.silent {
 			return "silent"
 		}
 		return "link-down"
 	}
 	return n.state.String()
+}
+
+// become starts a state anew: what was known of the session before it is void.
+func (n *neighbor) become(state exabgp.NeighborState, reason string) {
+	*n = neighbor{id: n.id, on: n.on, state: state, reason: reason}
 }
 
 // setNeighbor takes one "state" line. Every "up" is a new session, whose peer has nothing from us yet.
@@ -43,7 +48,7 @@ func (c *Core) setNeighbor(now time.Time, ev exabgp.NeighborChanged) {
 		return
 	}
 	n := c.neighbor(ev.Neighbor)
-	n.state, n.reason, n.cut, n.trust, n.spoke = ev.State, ev.Reason, false, time.Time{}, time.Time{}
+	n.become(ev.State, ev.Reason)
 	if n.state == exabgp.NeighborUp { // ExaBGP's word may have waited in the pipe while the link went down
 		n.cut, n.young = c.linkDown(n), true
 	}
@@ -68,10 +73,11 @@ func (c *Core) setNeighbors(now time.Time, peers []netip.Addr) {
 		up := slices.Contains(peers, n.id.Peer)
 		switch {
 		case up && n.state != exabgp.NeighborUp:
-			n.state, n.reason, n.cut, n.trust = exabgp.NeighborUp, "", c.linkDown(n), time.Time{}
+			n.become(exabgp.NeighborUp, "")
+			n.cut = c.linkDown(n)
 			cameUp = true
 		case !up && (n.state == exabgp.NeighborUp || n.state == exabgp.NeighborUnknown):
-			n.state, n.reason = exabgp.NeighborDown, "not in ExaBGP's list of established sessions"
+			n.become(exabgp.NeighborDown, "not in ExaBGP's list of established sessions")
 		}
 	}
 	if cameUp {
@@ -119,7 +125,7 @@ func (c *Core) setLink(now time.Time, l link.Changed) {
 			continue
 		}
 		if !l.Up {
-			n.cut, n.trust, n.young = true, time.Time{}, false
+			n.cut, n.silent, n.trust, n.young = true, false, time.Time{}, false
 			n.reason = "link " + l.Interface + " is down"
 		} else if n.cut && n.trust.IsZero() {
 			if n.trust = now.Add(linkTrust); n.young {
@@ -169,7 +175,7 @@ func (c *Core) trustSessions(now time.Time) {
 		case n.cut && !n.trust.IsZero() && !now.Before(n.trust):
 			c.believe(n)
 		case n.usable() && c.holdTime > 0 && !n.spoke.IsZero() && !now.Before(n.spoke.Add(c.holdTime)):
-			n.cut, n.trust, n.young = true, time.Time{}, false
+			n.cut, n.silent, n.trust, n.young = true, true, time.Time{}, false
 			n.reason = "nothing heard for " + c.holdTime.String()
 			c.afterNeighbors(now)
 		}
@@ -177,7 +183,7 @@ func (c *Core) trustSessions(now time.Time) {
 }
 
 func (c *Core) believe(n *neighbor) {
-	n.cut, n.trust, n.reason = false, time.Time{}, ""
+	n.cut, n.silent, n.trust, n.reason = false, false, time.Time{}, ""
 	c.epoch++
 }
 

@@ -55,7 +55,7 @@ type Core struct {
 	epoch     uint64
 	neighbors []neighbor              // sorted by peer, then local address
 	heard     time.Time               // since when a neighbor is up; zero while none is
-	links     map[string]link.Changed // by interface; looked up, never walked
+	links     map[string]link.Changed // by interface; see linkDown for why their order does not matter
 	listed    bool                    // something is known about neighbors
 
 	zk       zkstate.SessionChanged

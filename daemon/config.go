@@ -93,7 +93,8 @@ type Service struct {
 	// serve again. It does not apply where nobody has them.
 	FailbackDelay time.Duration
 	// FlapHold is how long the check must pass after its second failure within two FlapHold before the node takes VIPs from
-	// others; it doubles with every further failure, up to ten minutes. 0 switches that off.
+	// others; it doubles with every further failure, up to ten minutes. It also bounds the hold after a single failure that
+	// was not brief. 0 switches that off.
 	FlapHold     time.Duration
 	LastResort   bool // announce, demoted, although the check fails, while nobody else does
 	MinNeighbors int  // established neighbors needed to claim a VIP; 0 claims without any

@@ -99,6 +99,7 @@ type Facts struct {
 	Claim         ClaimView
 	Stale         bool // ZooKeeper is or was away, and the claims were not read again since
 	Others        Others
+	Served        bool   // when the status records were last read, a healthy node announced it
 	Wait          Reason // why this node lets another one keep the VIP for now; empty if it does not
 	LastResort    bool   // last_resort is on
 	Drain         DrainState
@@ -169,13 +170,14 @@ func needed(f Facts) bool {
 }
 
 // yields says whether a node that was away, or whose check flaps, leaves a VIP to the node that has it now. It never
-// makes a node withdraw what somebody hears from it, and it does not end because ZooKeeper is away for a while.
+// makes a node withdraw what somebody hears from it. While ZooKeeper is away, it goes on where another node announced the
+// VIP when that was last seen; it does not begin where nobody could have taken the VIP over.
 func yields(f Facts) bool {
 	switch {
 	case f.Wait == "" || f.Last == Announce && !f.Unheard:
 		return false
 	case f.Others == OthersUnread:
-		return f.Last == Withdraw && !(f.ZooKeeperLost && f.OnZKLoss == PolicyAnnounce)
+		return f.Last == Withdraw && f.Served && !(f.ZooKeeperLost && f.OnZKLoss == PolicyAnnounce)
 	}
 	return f.Others == OthersServe
 }

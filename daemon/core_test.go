@@ -27,7 +27,7 @@ func everyFacts(f func(Facts)) {
 				for dr := NotDraining; dr <= Drained; dr++ {
 					for o := OthersUnread; o <= OthersServe; o++ {
 						for last := Hold; last <= Withdraw; last++ {
-							for bits := range 512 {
+							for bits := range 1024 {
 								f(factsOf(bits, Facts{Health: h, Maintenance: m, Claim: cl, Drain: dr, Others: o, Last: last}))
 							}
 						}
@@ -42,7 +42,7 @@ func everyFacts(f func(Facts)) {
 func factsOf(bits int, f Facts) Facts {
 	bit := func(n int) bool { return bits>>n&1 == 1 }
 	f.Authoritative, f.Stopping, f.StartOver, f.ZooKeeperLost, f.Stale, f.LastResort = bit(0), bit(1), bit(2), bit(3), bit(4), bit(5)
-	f.Unheard = bit(7)
+	f.Unheard, f.Served = bit(7), bit(9)
 	if f.OnZKLoss = PolicyHold; bit(8) && f.Last == Announce {
 		f.LastReason = ReasonLastResort
 	}
@@ -84,7 +84,7 @@ func TestDecideKeepsThePromises(t *testing.T) {
 		switch {
 		case f.Wait != "" && f.Last == Announce && !f.Unheard && v.Action == Withdraw && v.Reason == f.Wait:
 			t.Fatalf("%+v: withdrew in order to wait: %v", f, v)
-		case f.Wait != "" && (f.Others == OthersServe && (f.Last != Announce || f.Unheard) || f.Others == OthersUnread && f.Last == Withdraw): // may wait
+		case f.Wait != "" && (f.Others == OthersServe && (f.Last != Announce || f.Unheard) || f.Others == OthersUnread && f.Last == Withdraw && f.Served): // may wait
 		case f.Authoritative && v.Action == Withdraw && f.Claim != ClaimPresent && f.Claim != ClaimReturns:
 			t.Fatalf("%+v: the own VIP of a healthy node: %v", f, v)
 		case !f.Authoritative && f.Claim == ClaimUnread && !f.ZooKeeperLost && v.Action != Hold:

@@ -12,8 +12,11 @@ func (s *service) setHealth(now time.Time, ch health.Changed) {
 	switch ch.State {
 	case health.Healthy:
 		s.passing = now
+		if !s.failing.IsZero() {
+			s.lasted = now.Sub(s.failing)
+		}
 	case health.Unhealthy:
-		s.passing = time.Time{}
+		s.passing, s.failing = time.Time{}, now
 		s.look, s.looked = now.Add(recordDelay), false
 		if now.Sub(s.failed) > 2*max(s.conf.FlapHold, s.hold()) {
 			s.failures = 0
@@ -29,12 +32,16 @@ func (s *service) setHealth(now time.Time, ch health.Changed) {
 	s.health = ch
 }
 
-// hold is how long the check must pass before this node takes a VIP from one that has it: nothing after one failure,
-// flap_hold after a second one within two flap_hold, and twice as long after each further one that comes within two of
-// those, up to flapMax.
+// hold is how long the check must pass before this node takes a VIP from one that has it. After one failure that is
+// nothing if it was brief, else twice as long as it lasted, at most flap_hold: a check that alternates slowly would take
+// the VIP back each time. It is flap_hold after a second failure within two flap_hold, and twice as long after each further
+// one that comes within two of those, up to flapMax.
 func (s *service) hold() time.Duration {
-	if s.failures < 2 {
+	switch {
+	case s.failures == 0, s.failures == 1 && s.lasted < brief:
 		return 0
+	case s.failures == 1:
+		return min(2*s.lasted, s.conf.FlapHold)
 	}
 	return min(s.conf.FlapHold<<min(s.failures-2, 16), max(flapMax, s.conf.FlapHold))
 }
@@ -54,16 +61,15 @@ func (s *service) setFailback(ev zkstate.FailbackRead) {
 
 // wait says why a VIP that was away is left to the node that has it now.
 func (c *Core) wait(now time.Time, s *service, v *vip) Reason {
-	flapping := s.failures >= 2 && now.Before(s.passing.Add(s.hold()))
 	switch {
 	case !v.away:
 		return ""
 	case v.authoritative && s.conf.Failback == FailbackManual:
 		return ReasonFailbackManual
-	case flapping:
-		return ReasonFlapping
 	case v.authoritative && now.Before(c.back(s).Add(s.conf.FailbackDelay)):
 		return ReasonFailbackDelay
+	case now.Before(s.passing.Add(s.hold())):
+		return ReasonFlapping
 	}
 	return ""
 }
@@ -86,6 +92,18 @@ func (c *Core) others(now time.Time, s *service, v *vip) Others {
 	if !s.peersRead || c.zk.State != zkstate.Connected {
 		return OthersUnread
 	}
+	sum := c.recorded(s, v)
+	switch {
+	case sum != OthersServe && now.Before(c.settle):
+		return OthersUnread
+	case sum >= OthersPrior && s.conf.LastResort && s.health.State == health.Unhealthy && s.peersBegan.Before(s.look):
+		return OthersLesser
+	}
+	return sum
+}
+
+// recorded is what the status records said about a VIP when they were last read, whenever that was.
+func (c *Core) recorded(s *service, v *vip) Others {
 	sum := OthersNone
 	for name, st := range s.peers { // a maximum: the order does not matter
 		for _, r := range st.Routes {
@@ -101,12 +119,6 @@ func (c *Core) others(now time.Time, s *service, v *vip) Others {
 				sum = max(sum, OthersLesser)
 			}
 		}
-	}
-	switch {
-	case sum != OthersServe && now.Before(c.settle):
-		return OthersUnread
-	case sum >= OthersPrior && s.conf.LastResort && s.health.State == health.Unhealthy && s.peersBegan.Before(s.look):
-		return OthersLesser
 	}
 	return sum
 }

@@ -26,6 +26,8 @@ const (
 	// without a new "up". The router may have closed it meanwhile; ExaBGP learns that with its next keepalive, a third of
 	// the hold time later: 60 s with ExaBGP's default of 180 s.
 	linkTrust = 60 * time.Second
+	// brief is how short a single failure of a check must be to be forgiven at once: the restart of a service, say.
+	brief = 3 * time.Second
 	// flapMax bounds the hold that grows with the failures of a check.
 	flapMax = 10 * time.Minute
 	// recordDelay is how long a change on another node may take to show in its status record here: a tenth of a second for
@@ -73,12 +75,14 @@ type Core struct {
 type service struct {
 	conf        *Service
 	health      health.Changed
-	passing     time.Time // since when the check passes
-	failures    int       // of the check, that came close together
-	failed      time.Time // when the last of them came
-	maintenance Presence  // a node whose time is over is absent
-	flag        Flag      // what the operator wrote into the maintenance node
-	failback    []byte    // an operator's word to take the VIPs back, to be removed; nil if there is none
+	passing     time.Time     // since when the check passes
+	failing     time.Time     // when the check began to fail, the last time
+	lasted      time.Duration // how long it failed, the last time
+	failures    int           // of the check, that came close together
+	failed      time.Time     // when the last of them came
+	maintenance Presence      // a node whose time is over is absent
+	flag        Flag          // what the operator wrote into the maintenance node
+	failback    []byte        // an operator's word to take the VIPs back, to be removed; nil if there is none
 	peers       map[string]zkstate.Status
 	peersBegan  time.Time // when what is known of them was asked for
 	look        time.Time // after a failure of the check: when the others' records are worth a look; see others
@@ -316,6 +320,7 @@ func (c *Core) facts(now time.Time, s *service, v *vip) Facts {
 		Claim:         c.claimOf(s, v),
 		Stale:         !s.current,
 		Others:        c.others(now, s, v),
+		Served:        c.recorded(s, v) == OthersServe,
 		Wait:          c.wait(now, s, v),
 		LastResort:    s.conf.LastResort,
 		Drain:         v.drain,

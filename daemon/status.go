@@ -56,6 +56,9 @@ func (c *Core) detail(s *service, v *vip, d Verdict) string {
 		}
 		return s.flag.String()
 	case ReasonFlapping:
+		if s.failures == 1 {
+			return fmt.Sprintf("the check failed for %v; it must pass for %v", s.lasted.Round(time.Second), s.hold().Round(time.Second))
+		}
 		return fmt.Sprintf("the check failed %d times; it must pass for %v", s.failures, s.hold())
 	case ReasonUnclaimed, ReasonClaimed:
 		if c.zk.State != zkstate.Connected {

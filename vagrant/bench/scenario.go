@@ -245,7 +245,7 @@ func flaps() []scenario {
 		}, {
 			name: "flap-long", title: "Check alternates every 5 s", ends: true, anycast: true, limits: busy,
 			what: "For three minutes, the check of a load balancer fails for 5 s and succeeds for 5 s while its web server is fine. " +
-				"After the first minute its VIP's route may change once a minute.",
+				"Its VIP's route may change once a minute.",
 			during: []step{{"check of LB flaps", (*take).flapLong, nil, time.Second, nil}},
 			after:  []step{{do: (*take).forget, until: (*take).steadyReborn}},
 		},

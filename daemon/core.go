@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"exazk/exabgp"
@@ -259,7 +260,22 @@ type VIPVerdict struct {
 // follows no map's order: equal inputs give equal output.
 func (c *Core) Step(now time.Time, ev Event) Decision {
 	slept := c.noticeSleep(now)
-	c.apply(now, ev)
+	news := c.apply(now, ev)
+	if c.quiet && !slept && !news && (c.due.IsZero() || now.Before(c.due)) {
+		d := c.decided
+		d.Resync, d.Wake = false, c.wake(now)
+		return d
+	}
+	d := c.decide(now, slept)
+	c.due = c.deadline(now)
+	c.quiet = !slept && !news && d.same(c.decided)
+	c.decided = d
+	d.Wake = c.wake(now)
+	return d
+}
+
+// decide makes all decisions anew.
+func (c *Core) decide(now time.Time, slept bool) Decision {
 	c.trustSessions(now)
 	d := Decision{Resync: slept || c.lookAgain(now), Want: newWant()}
 	for _, s := range c.services {
@@ -281,8 +297,13 @@ func (c *Core) Step(now time.Time, ev Event) Decision {
 	}
 	d.Table = exabgp.Table{Epoch: c.epoch, Routes: c.routes()}
 	d.Exit = c.exit(now)
-	d.Wake = c.wake(now)
 	return d
+}
+
+// same says whether two decisions ask for the same.
+func (d Decision) same(o Decision) bool {
+	return d.Exit == o.Exit && d.Table.Epoch == o.Table.Epoch && slices.Equal(d.Table.Routes, o.Table.Routes) &&
+		slices.Equal(d.Why, o.Why) && d.Want.Equal(o.Want)
 }
 
 func (a Action) String() string { return [...]string{"hold", "announce", "withdraw"}[a] }

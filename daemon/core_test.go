@@ -198,6 +198,48 @@ func TestRandomWalk(t *testing.T) {
 	}
 }
 
+// TestQuietStepsRepeat drives two cores with the same random events, ticks and keepalives, one of which thinks at every step: what the
+// other one repeats is what it would have thought.
+func TestQuietStepsRepeat(t *testing.T) {
+	for _, extra := range []string{"", "failback = \"manual\"\n", "failback_delay = \"7s\"\nlast_resort = true\n", "drain_style = \"gshut\"\non_zk_loss = \"announce\"\n"} {
+		cfg, err := ParseConfig("quiet.toml", strings.Replace(storyConfig, "[service.check]", extra+"[service.check]", 1)+"[exabgp]\nhold_time = \"3s\"\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		quiet := 0
+		for seed := range uint64(60) {
+			w := &walk{rand.New(rand.NewPCG(seed, 1)), time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)}
+			a, b := NewCore(cfg, Identity{Node: "node1"}), NewCore(cfg, Identity{Node: "node1"})
+			var last Decision
+			for range 300 {
+				next := w.now.Add(time.Duration(w.IntN(900)) * time.Millisecond)
+				ev := w.event(last)
+				switch w.IntN(4) {
+				case 0:
+					ev = FromExaBGP{exabgp.NeighborHeard{Neighbor: exabgp.Neighbor{Peer: netip.AddrFrom4([4]byte{172, 16, 1, 6})}}}
+				case 1, 2:
+					ev = Tick{}
+				}
+				if last.Wake.Before(next) && !last.Wake.IsZero() {
+					next, ev = last.Wake, Tick{}
+				}
+				w.now, b.quiet = next, false
+				if a.quiet && ev == (Tick{}) {
+					quiet++
+				}
+				da, db := a.Step(w.now, ev), b.Step(w.now, ev)
+				da.Wake, last = db.Wake, da
+				if !reflect.DeepEqual(da, db) {
+					t.Fatalf("%q, seed %d: after %+v it repeats\n%+v\nand should have thought\n%+v", extra, seed, ev, da, db)
+				}
+			}
+		}
+		if quiet == 0 {
+			t.Error("no step was quiet")
+		}
+	}
+}
+
 func checkDecision(t *testing.T, c *Core, now time.Time, d Decision) {
 	t.Helper()
 	if !d.Wake.After(now) {
@@ -284,5 +326,25 @@ func TestEventsOfStrangersAreIgnored(t *testing.T) {
 		if d := c.Step(now, ev); !reflect.DeepEqual(d.Why, before.Why) || len(d.Table.Routes) > 0 {
 			t.Errorf("%+v changed something: %+v", ev, d)
 		}
+	}
+}
+
+// BenchmarkStep measures a step of a steady node in which nothing is new, and one that thinks.
+func BenchmarkStep(b *testing.B) {
+	cfg, err := ParseConfig("bench.toml", storyConfig)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, quiet := range []bool{true, false} {
+		b.Run(fmt.Sprintf("quiet=%v", quiet), func(b *testing.B) {
+			c := NewCore(cfg, Identity{Node: "node1"})
+			now := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+			c.Step(now, FromHealth{health.Changed{Service: "apex", State: health.Healthy}})
+			for b.Loop() {
+				now = now.Add(time.Second)
+				c.quiet = c.quiet && quiet
+				c.Step(now, Tick{})
+			}
+		})
 	}
 }

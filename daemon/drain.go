@@ -39,9 +39,10 @@ func (c *Core) stepDrain(now time.Time, s *service) {
 			v.early = v.away
 		}
 	}
-	if c.stopping == nil && !s.peersRead {
+	if c.stopping == nil && (s.blind || !s.peersRead) {
 		s.drainSince = &now // drain_timeout is for others that do not come, not for those that cannot be seen
 	}
+	s.blind = !s.peersRead
 	for _, v := range s.vips {
 		if v.drain != Drained {
 			c.stepHandover(now, s, v)

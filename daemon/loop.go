@@ -110,7 +110,7 @@ func (l *Loop) step(ev Event) {
 	if d.Table.Epoch != l.last.Table.Epoch || !slices.Equal(d.Table.Routes, l.last.Table.Routes) {
 		l.speaker.Set(d.Table)
 	}
-	if !reflect.DeepEqual(d.Want, l.last.Want) {
+	if !d.Want.Equal(l.last.Want) {
 		l.store.Set(d.Want)
 	}
 	if d.Resync {

@@ -187,17 +187,20 @@ func (c *Core) believe(n *neighbor) {
 	c.epoch++
 }
 
-// hearNeighbor takes a keepalive: the session lives, whatever its link did in between.
-func (c *Core) hearNeighbor(now time.Time, id exabgp.Neighbor) {
+// hearNeighbor takes a keepalive: the session lives, whatever its link did in between. It returns whether that is news.
+func (c *Core) hearNeighbor(now time.Time, id exabgp.Neighbor) bool {
 	if !c.counts(id.Peer) {
-		return
+		return false
 	}
 	n := c.neighbor(id)
+	first := n.spoke.IsZero()
 	n.spoke = now
 	if n.cut && n.state == exabgp.NeighborUp && !c.linkDown(n) {
 		c.believe(n)
 		c.afterNeighbors(now)
+		return true
 	}
+	return first
 }
 
 // forgiveSilence starts the hold times anew: it was this process that did not hear.

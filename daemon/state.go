@@ -70,6 +70,12 @@ type Core struct {
 	gone     bool // ExaBGP ended or is ending
 
 	services []*service
+
+	// While nothing happens and no deadline passes, a Step only repeats the decision before: a node with many VIPs must
+	// not think about each of them every second.
+	decided Decision
+	due     time.Time // when the passing of time alone may change it; zero means never
+	quiet   bool      // it followed from decided without any news
 }
 
 type service struct {
@@ -90,6 +96,7 @@ type service struct {
 	peersRead   bool      // since the process last slept and since ZooKeeper was last away
 	current     bool      // the claims were read since the process last slept and since ZooKeeper was last away
 	drainSince  *time.Time
+	blind       bool   // peersRead was false in the step before
 	vips        []*vip // in NLRI order
 }
 
@@ -178,9 +185,11 @@ func (c *Core) outdate() {
 	}
 }
 
-func (c *Core) apply(now time.Time, ev Event) {
+// apply takes an event in. It returns false where nothing that counts is new.
+func (c *Core) apply(now time.Time, ev Event) (news bool) {
 	switch ev := ev.(type) {
 	case Tick:
+		return false
 	case Stop:
 		if c.stopping == nil {
 			c.stopping, c.signal = &now, ev.Signal
@@ -192,20 +201,22 @@ func (c *Core) apply(now time.Time, ev Event) {
 	case FromLink:
 		c.setLink(now, ev.Changed)
 	case FromExaBGP:
+		if heard, ok := ev.Event.(exabgp.NeighborHeard); ok {
+			return c.hearNeighbor(now, heard.Neighbor)
+		}
 		c.applyExaBGP(now, ev.Event)
 	case FromZooKeeper:
 		c.applyZooKeeper(now, ev.Event)
 	default:
 		panic(fmt.Sprintf("bug: unknown event %T", ev))
 	}
+	return true
 }
 
 func (c *Core) applyExaBGP(now time.Time, ev exabgp.Event) {
 	switch ev := ev.(type) {
 	case exabgp.NeighborChanged:
 		c.setNeighbor(now, ev)
-	case exabgp.NeighborHeard:
-		c.hearNeighbor(now, ev.Neighbor)
 	case exabgp.NeighborsListed:
 		c.setNeighbors(now, ev.Established)
 	case exabgp.TrackingUnavailable:
@@ -368,11 +379,20 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 	}
 }
 
-// wake is the earliest instant at which the passing of time alone changes a decision.
+// wake is when Step must be called again.
 func (c *Core) wake(now time.Time) time.Time {
 	w := now.Add(heartbeat)
+	if !c.due.IsZero() && c.due.Before(w) {
+		return c.due
+	}
+	return w
+}
+
+// deadline is the earliest instant at which the passing of time alone may change a decision; zero if there is none.
+func (c *Core) deadline(now time.Time) time.Time {
+	var w time.Time
 	consider := func(t time.Time) {
-		if t.After(now) && t.Before(w) {
+		if t.After(now) && (w.IsZero() || t.Before(w)) {
 			w = t
 		}
 	}

@@ -1,6 +1,11 @@
 package zkstate
 
-import "time"
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"time"
+)
 
 // Service is what a Session has to know of a configured service.
 type Service struct {
@@ -42,6 +47,11 @@ type Want struct {
 	Remove map[FlagKey][]byte
 }
 
+// Equal says whether two wishes are for the same.
+func (w Want) Equal(o Want) bool {
+	return maps.Equal(w.Claims, o.Claims) && maps.EqualFunc(w.Statuses, o.Statuses, Status.Equal) && maps.EqualFunc(w.Remove, o.Remove, bytes.Equal)
+}
+
 // Flag is a kind of persistent node by which an operator speaks to one node about one service.
 type Flag uint8
 
@@ -74,6 +84,13 @@ type Status struct {
 	LastResort  bool             `json:"last_resort,omitempty"` // it announces although its check fails, because nobody else does
 	Routes      []StatusRoute    `json:"routes"`                // sorted by VIP
 	Neighbors   []StatusNeighbor `json:"neighbors"`             // sorted by peer
+}
+
+// Equal says whether two records say the same.
+func (s Status) Equal(o Status) bool {
+	return s.Node == o.Node && s.Instance == o.Instance && s.Version == o.Version && s.Since.Equal(o.Since) &&
+		s.Health == o.Health && s.Maintenance == o.Maintenance && s.Note == o.Note && s.Failures == o.Failures &&
+		s.HoldMS == o.HoldMS && s.LastResort == o.LastResort && slices.Equal(s.Routes, o.Routes) && slices.Equal(s.Neighbors, o.Neighbors)
 }
 
 // StatusRoute is a node's verdict about one VIP.

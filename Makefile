@@ -6,10 +6,12 @@ GOFLAGS  += -trimpath -buildvcs=false
 export GOFLAGS
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 30s
+# The least coverage of a package by its own tests, percent of statements.
+COVER    := daemon=95 exabgp=90 zkstate=90 health=90
 E2E      := ./vagrant/e2e
 UNIT      = $(shell go list ./... | grep -v /vagrant/e2e)
 
-.PHONY: help build tools lab-tools test vet unit reconnect e2e bench-failover lab lab-down fuzz update check-configs lint dist clean
+.PHONY: help build tools lab-tools test vet unit reconnect e2e bench-failover lab lab-down cover fuzz update check-configs lint dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,9 +57,16 @@ bench-failover: ## measure every failover in the lab and write docs/failover.md;
 check-configs: build ## validate the sample configurations
 	@for f in configs/*.toml; do ./exazk check --config $$f >/dev/null || exit 1; done; echo "sample configurations are valid"
 
+cover: ## coverage of daemon (at least 95 %), exabgp, zkstate and health (90 %) by their own tests (root, after "make tools")
+	@go test -cover $(foreach c,$(COVER),./$(firstword $(subst =, ,$(c)))) | awk -v bounds='$(COVER)' ' \
+		$$1 == "ok" { n = split($$2, path, "/"); match($$0, /coverage: [0-9.]+/); have[path[n]] = substr($$0, RSTART + 10, RLENGTH - 10) } \
+		$$1 != "ok" { print } \
+		END { for (i = split(bounds, all, " "); i > 0; i--) { split(all[i], b, "="); low = have[b[1]] + 0 < b[2]; bad += low; \
+			printf "%-8s %5.1f %% (at least %d %%)%s\n", b[1], have[b[1]], b[2], low ? ": too little" : "" } exit bad > 0 }'
+
 fuzz: ## fuzz every fuzz target for FUZZTIME each
 	@for p in $$(go list ./...); do for t in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
-		echo "$$p $$t"; go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+		echo "$$p $$t"; go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$p || exit 1; done; done
 
 update: ## rewrite transcripts and goldens; read the diff before committing
 	go test ./daemon -run TestTranscripts -update

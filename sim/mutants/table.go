@@ -1,0 +1,555 @@
+package mutants
+
+// What a mutant is expected to break.
+const (
+	coverage = "coverage: a VIP that somebody could serve has no announcer for longer than it takes to notice a failure"
+	planned  = "planned: nobody may notice what an operator does"
+	sick     = "sick: a node whose check fails does not announce"
+	drained  = "drained: a node that is drained does not announce"
+	steady   = "steady: some time after the last fault each VIP has exactly one announcer, and its claim one holder"
+	claims   = "claims: a claim is held only while its route is acknowledged and a neighbor hears it"
+	needless = "needless: nobody takes a VIP from a node that serves it, and no UPDATE is sent that nothing asks for"
+	pipe     = "pipe: one command for ExaBGP is in flight at a time"
+	timely   = "timely: a step that comes before Wake, without news, decides nothing new"
+)
+
+// All lists the mutants, those of one package next to each other. It is made anew for each caller.
+func All() []Mutant {
+	var all []Mutant
+	for _, some := range [][]Mutant{policy(), knowledge(), timers(), handover(), neighbors(), routes(), writer(), session(), readings(), checks()} {
+		all = append(all, some...)
+	}
+	return all
+}
+
+// policy is about what the core decides from what it knows.
+func policy() []Mutant {
+	const file = "daemon/core.go"
+	return []Mutant{
+		{
+			Name: "unknown-health-is-sick", File: file, Expect: coverage,
+			What: "a respawned node withdraws what it holds before its check has said anything: each restart is an outage",
+			Old:  `case f.Health == health.Unknown && f.StartOver:`,
+			New:  `case f.Health == health.Unknown:`,
+		},
+		{
+			Name: "unread-claims-are-held", File: file, Expect: coverage,
+			What: "a respawned backup withdraws the VIP of a dead owner before it has read the claims",
+			Old:  `return Verdict{Hold, Backup, ReasonClaimsUnread}`,
+			New:  `return Verdict{Withdraw, Backup, ReasonClaimsUnread}`,
+		},
+		{
+			Name: "unread-claims-are-absent", File: file, Expect: needless,
+			What: "a node that starts announces the VIPs of all others until it has read their claims",
+			Old:  `return Verdict{Hold, Backup, ReasonClaimsUnread}`,
+			New:  `return Verdict{Announce, Backup, ReasonUnclaimed}`,
+		},
+		{
+			Name: "unread-maintenance-is-absent", File: file, Expect: drained,
+			What: "a drained node that restarts announces its own VIPs until it has read its maintenance node",
+			Old:  `case f.Maintenance == PresenceUnknown && !f.StartOver:`,
+			New:  `case f.Maintenance == PresenceUnknown && f.Claim == ClaimUnread && !f.StartOver:`,
+		},
+		{
+			Name: "sick-without-zookeeper", File: file, Expect: sick,
+			What: "a node whose check fails goes on announcing while ZooKeeper is lost: a black hole",
+			Old:  `case f.Health == health.Unhealthy:`,
+			New:  `case f.Health == health.Unhealthy && !f.ZooKeeperLost:`,
+		},
+		{
+			Name: "last-resort-beside-healthy", File: file, Expect: sick,
+			What: "a last resort does not end when a healthy node announces: some users go on reaching the sick one",
+			Old:  `case OthersLesser:`,
+			New:  `case OthersLesser, OthersServe:`,
+		},
+		{
+			Name: "last-resort-blind", File: file, Expect: sick,
+			What: "a sick node that cannot see the others believes that it is the last one, and announces",
+			Old:  `return f.Last == Announce && f.LastReason == ReasonLastResort`,
+			New:  `return true`,
+		},
+		{
+			Name: "failback-waits-for-nobody", File: file, Expect: coverage,
+			What: "a node that was away leaves its VIP alone for failback_delay, although nobody else has it",
+			Old:  `return f.Others == OthersServe`,
+			New:  `return true`,
+		},
+		{
+			Name: "no-start-without-zookeeper", File: file, Expect: coverage,
+			What: "a node that starts while ZooKeeper is away never announces its own VIPs",
+			Old:  `case f.Claim == ClaimUnread && !f.StartOver:`,
+			New:  `case f.Claim == ClaimUnread:`,
+		},
+		{
+			Name: "stale-claim-withdraws", File: file, Expect: coverage,
+			What: "a backup withdraws because of a claim that it read before ZooKeeper was away, and whose owner may be dead",
+			Old:  `case f.Claim == ClaimPresent && f.Stale && f.Last == Announce:`,
+			New:  `case f.Claim == ClaimPresent && f.Stale && f.Last == Announce && f.ZooKeeperLost:`,
+		},
+		{
+			Name: "loss-withdraws-backups", File: file, Expect: coverage,
+			What: "backups withdraw when ZooKeeper is lost, whatever on_zk_loss says: the VIPs of dead owners go",
+			Old:  `case f.ZooKeeperLost && f.OnZKLoss == PolicyWithdraw:`,
+			New:  `case f.ZooKeeperLost:`,
+		},
+		{
+			Name: "deadline-repeats-decision", File: file, Expect: timely,
+			What: "a step without news repeats the decision before, even where a deadline has passed: a backup that should leave stays",
+			Old:  `if c.quiet && !slept && !news && (c.due.IsZero() || now.Before(c.due)) {`,
+			New:  `if c.quiet && !slept && !news {`,
+		},
+	}
+}
+
+// knowledge is about what the core takes for known.
+func knowledge() []Mutant {
+	const file = "daemon/state.go"
+	return []Mutant{
+		{
+			Name: "sleep-unnoticed", File: file, Expect: coverage,
+			What: "a process that was stopped acts on what it read before, as if no time had passed: it withdraws for an owner that has died since",
+			Old:  `sleepLimit = 3 * time.Second`,
+			New:  `sleepLimit = 3 * time.Hour`,
+		},
+		{
+			Name: "late-readings-count", File: file, Expect: coverage,
+			What: "a process that was stopped trusts the readings that waited for it, which are as old as its sleep",
+			Old:  `c.fresh = now`,
+			New:  `c.fresh = c.started`,
+		},
+		{
+			Name: "no-settle", File: file, Expect: needless,
+			What: "after ZooKeeper lost all sessions every backup announces everything, because the owners' claims are not back yet",
+			Old:  `c.settle = now.Add(ev.Timeout)`,
+			New:  `c.settle = now`,
+		},
+		{
+			Name: "suspended-is-lost", File: file, Expect: coverage,
+			What: "on_zk_loss is obeyed at each blink of the connection: backups for dead owners withdraw",
+			Old:  `case zkstate.Lost:`,
+			New:  `case zkstate.Lost, zkstate.Suspended:`,
+		},
+		{
+			Name: "maintenance-never-ends", File: file, Expect: steady,
+			What: "a node goes on being drained after the operator has removed its maintenance node",
+			Old:  `s.maintenance, s.flag = PresenceAbsent, Flag{}`,
+			New: `if s.maintenance == PresenceUnknown {
+				s.maintenance, s.flag = PresenceAbsent, Flag{}
+			}`,
+		},
+		{
+			Name: "dead-records-kept", File: file, Expect: planned,
+			What: "the status record of a node that is gone still counts: a drain hands its VIPs to a dead node",
+			Old:  `s.peers, s.peersRead, s.peersBegan = ev.Peers, true, ev.Began`,
+			New: `if s.peers == nil {
+				s.peers = make(map[string]zkstate.Status)
+			}
+			for name, st := range ev.Peers {
+				s.peers[name] = st
+			}
+			s.peersRead, s.peersBegan = true, ev.Began`,
+		},
+		{
+			Name: "suspended-readings-trusted", File: file, Expect: coverage,
+			What: "what was read before the connection to ZooKeeper broke counts as current: overlaps end and drains finish on old news",
+			Old: `} else {
+			c.outdate()`,
+			New: `} else if ev.State == zkstate.Lost {
+			c.outdate()`,
+		},
+		{
+			Name: "overlap-not-anew", File: file, Expect: coverage,
+			What: "a backup that announced while ZooKeeper was away withdraws at its return without an overlap",
+			Old:  `v.view = ClaimAbsent //`,
+			New:  `v.before = ClaimAbsent //`,
+		},
+		{
+			Name: "overlap-ends-unread", File: file, Expect: coverage,
+			What: "a backup withdraws at the end of the overlap although ZooKeeper is away and the owner may have died since",
+			Old:  `if v.view == ClaimReturns && s.current && `,
+			New:  `if v.view == ClaimReturns && `,
+		},
+		{
+			Name: "no-overlap", File: file, Expect: planned,
+			What: "a backup withdraws as soon as it sees the owner's claim, before the routers know the owner's route",
+			Old:  `if v.view == ClaimReturns && s.current && !now.Before(v.returned.Add(s.conf.Overlap)) {`,
+			New:  `if v.view == ClaimReturns && s.current {`,
+		},
+	}
+}
+
+// timers are deadlines that the core does not ask to be woken for.
+func timers() []Mutant {
+	lost := func(name, what, deadline string) Mutant {
+		return Mutant{
+			Name: name, File: "daemon/state.go", Expect: timely, What: what,
+			Old: "consider(" + deadline + ")", New: "consider(now)",
+		}
+	}
+	return []Mutant{
+		lost("no-wake-settle", "a backup does not take over the VIP of an owner that did not come back with ZooKeeper, until something else happens", "c.settle"),
+		lost("no-wake-start-grace", "a node that starts without ZooKeeper announces nothing until something else happens", "c.started.Add(s.conf.StartGrace)"),
+		lost("no-wake-drain", "a node that nobody takes over from announces beyond drain_timeout", "c.drainDeadline(s)"),
+		lost("no-wake-overlap", "a backup goes on announcing after its owner is back", "v.returned.Add(s.conf.Overlap)"),
+		lost("no-wake-taken", "a drained node goes on announcing after another has taken over, until drain_timeout", "v.taken.Add(s.conf.Overlap)"),
+		lost("no-wake-until", "a maintenance with an end goes on after it", "s.flag.Until"),
+		lost("no-wake-flapping", "a node whose check flapped does not take its VIPs back", "s.passing.Add(s.hold())"),
+		lost("no-wake-failback", "a node that was away does not take its VIPs back after failback_delay", "c.back(s).Add(s.conf.FailbackDelay)"),
+		lost("no-wake-silence", "hold_time has no effect: a node whose ExaBGP or router stands still keeps its claims", "n.spoke.Add(c.holdTime)"),
+	}
+}
+
+// handover is about drains, failbacks, and what the nodes tell each other in their status records.
+func handover() []Mutant {
+	const file = "daemon/drain.go"
+	return []Mutant{
+		{
+			Name: "drain-does-not-wait", File: file, Expect: planned,
+			What: "a drained node withdraws at once, before another one announces: each maintenance is an outage",
+			Old:  `case !now.Before(c.drainDeadline(s)):`,
+			New:  `case !now.Before(*s.drainSince):`,
+		},
+		{
+			Name: "taker-is-trusted-at-once", File: file, Expect: planned,
+			What: "a drained node withdraws as soon as another one says that it announces, before the routers know that route",
+			Old:  `case taken && !now.Before(v.taken.Add(s.conf.Overlap)):`,
+			New:  `case taken:`,
+		},
+		{
+			Name: "taker-is-drained-too", File: file, Expect: planned,
+			What: "two nodes that are drained at once take each other for the one that takes over, and both withdraw",
+			Old:  `return r.Announced && r.Reason != string(ReasonDraining) && st.Maintenance != PresencePresent.String()`,
+			New:  `return r.Announced`,
+		},
+		{
+			Name: "taker-is-not-seen", File: file, Expect: planned,
+			What: "a drained node trusts the status records that it read before ZooKeeper was away",
+			Old:  `taken = taken && s.peersRead`,
+			New:  `taken = taken && s.peers != nil`,
+		},
+		{
+			Name: "drain-times-out-blindly", File: file, Expect: planned,
+			What: "drain_timeout runs while ZooKeeper is away and nobody could take over",
+			Old:  `if c.stopping == nil && (s.blind || !s.peersRead) {`,
+			New:  `if c.stopping == nil && s.drainSince.IsZero() {`,
+		},
+		{
+			Name: "exit-before-withdraws", File: file, Expect: drained,
+			What: "exazk ends before ExaBGP has acknowledged its withdraws: routes stay with nobody in charge of them",
+			Old:  `if v.last.Action != Withdraw || !v.accepted() {`,
+			New:  `if v.last.Action != Withdraw {`,
+		},
+		{
+			Name: "announced-means-decided", File: "daemon/status.go", Expect: planned,
+			What: "a node that no router hears says that it announces: a drain hands its VIPs to it",
+			Old:  `Announced: v.announced() && c.audible(),`,
+			New:  `Announced: v.last.Action == Announce,`,
+		},
+		{
+			Name: "until-is-ignored", File: "daemon/flag.go", Expect: steady,
+			What: "a maintenance does not end at the time that the operator wrote into it",
+			Old:  `return !f.Until.IsZero() && !now.Before(f.Until)`,
+			New:  `return false`,
+		},
+		{
+			Name: "failback-word-is-ignored", File: "daemon/failback.go", Expect: steady,
+			What: "with failback = \"manual\" an operator's word does not bring the VIPs back",
+			Old:  `v.away, v.early, v.asked = false, false, true`,
+			New:  `v.early, v.asked = false, true`,
+		},
+		{
+			Name: "last-resort-tie", File: "daemon/failback.go", Expect: coverage,
+			What: "of two sick nodes each believes that the other has more right to be the last resort, and both withdraw",
+			Old:  `case r.Role == Authoritative.String() || !v.authoritative && name < c.id.Node:`,
+			New:  `case r.Role == Authoritative.String() || name < c.id.Node:`,
+		},
+	}
+}
+
+// neighbors is about who hears the node.
+func neighbors() []Mutant {
+	const file = "daemon/neighbor.go"
+	return []Mutant{
+		{
+			Name: "no-new-epoch", File: file, Expect: steady,
+			What: "a session that comes up makes nothing due again: the node never claims its VIPs, and the backups stay",
+			Old: `if ev.State == exabgp.NeighborUp {
+		c.epoch++
+	}`,
+		},
+		{
+			Name: "old-acknowledgement-counts", File: file, Expect: claims,
+			What: "a node claims its VIPs when its session is back, on the acknowledgements of the session before",
+			Old:  `v.needEpoch = c.epoch + 1`,
+			New:  `v.needEpoch = c.epoch`,
+		},
+		{
+			Name: "link-back-is-trusted", File: file, Expect: coverage,
+			What: "a session that the router closed while the link was down counts as soon as the link is back: the VIP is claimed and nobody announces it",
+			Old:  `if n.trust = now.Add(linkTrust); n.young {`,
+			New:  `if n.trust = now; n.young {`,
+		},
+		{
+			Name: "link-down-is-ignored", File: file, Expect: coverage,
+			What: "a node whose link is down keeps its claims until the hold timer runs out",
+			Old:  `n.cut, n.silent, n.trust, n.young = true, false, time.Time{}, false`,
+			New:  `n.young = false`,
+		},
+		{
+			Name: "attempt-is-a-session", File: "exabgp/decode.go", Expect: coverage,
+			What: "ExaBGP's tries to connect count as sessions: a node whose router is gone claims its VIPs",
+			Old:  `changed.State = NeighborConnected`,
+			New:  `changed.State = NeighborUp`,
+		},
+	}
+}
+
+// routes is about what is written to ExaBGP and claimed in ZooKeeper.
+func routes() []Mutant {
+	const file = "daemon/rib.go"
+	return []Mutant{
+		{
+			Name: "claim-before-route", File: file, Expect: claims,
+			What: "a node claims its VIP before ExaBGP has acknowledged the route: the backups leave too early",
+			Old:  `case !v.accepted():`,
+			New:  `case v.last.Action == Hold:`,
+		},
+		{
+			Name: "claim-unheard", File: file, Expect: coverage,
+			What: "a node that no router hears keeps its claim: nobody takes over",
+			Old:  `case c.tracking && c.established() < s.conf.MinNeighbors, v.refused:`,
+			New:  `case v.refused:`,
+		},
+		{
+			Name: "claim-of-a-sick-node", File: file, Expect: coverage,
+			What: "a node whose check fails withdraws and keeps its claim: nobody takes over",
+			Old:  `case s.drainSince != nil, d.Action == Withdraw:`,
+			New:  `case s.drainSince != nil:`,
+		},
+		{
+			Name: "claim-of-a-drained-node", File: file, Expect: planned,
+			What: "a drained node keeps its claim until it has withdrawn: nobody takes over before",
+			Old:  `case s.drainSince != nil, d.Action == Withdraw:`,
+			New:  `case d.Action == Withdraw:`,
+		},
+		{
+			Name: "ghost-is-released", File: file, Expect: needless,
+			What: "a respawned node deletes the claim of its last life before it knows anything: every restart moves its VIPs",
+			Old:  `return zkstate.Leave // a ghost`,
+			New:  `return zkstate.Release // a ghost`,
+		},
+		{
+			Name: "withdraws-wait-for-a-session", File: file, Expect: sick,
+			What: "a node that became sick while its session was down announces for a moment when the session is back",
+			Old:  `if v.last.Action == Withdraw || v.last.Action == Announce && c.audible() {`,
+			New:  `if v.last.Action != Hold && c.audible() {`,
+		},
+		{
+			Name: "backup-looks-like-owner", File: file, Expect: steady,
+			What: "a backup announces with the owner's MED: while both announce, users are sent to either",
+			Old:  `want.MED = conf.Announce.BackupMED`,
+			New:  `want.MED = conf.Announce.MED`,
+		},
+	}
+}
+
+// writer is about the commands for ExaBGP.
+func writer() []Mutant {
+	const file = "exabgp/writer.go"
+	return []Mutant{
+		{
+			Name: "two-in-flight", File: file, Expect: pipe,
+			What: "a table for a new session does not wait for the reply to the command before: ExaBGP reorders the two, and their replies are mixed up",
+			Old:  `return w.flight != nil || `,
+			New:  `return w.flight != nil && w.flight.epoch == w.epoch || `,
+		},
+		{
+			Name: "diff-against-wanted", File: file, Expect: steady,
+			What: "a reply counts for what is wanted by then, not for what was written: a change during a command is never written",
+			Old:  `f.taken, f.entry.epoch, f.last = f.command, f.epoch, now`,
+			New: `for _, r := range w.rows {
+		if r.entry == f.entry {
+			f.row, f.epoch = r, w.epoch
+		}
+	}
+	f.taken, f.entry.epoch, f.last = f.command, f.epoch, now`,
+		},
+		{
+			Name: "refused-is-taken", File: file, Expect: steady,
+			What: "a command that was refused or not answered counts as carried out: it is never written again",
+			Old: `f.taken, f.last = "", now
+	f.refused, f.words = f.command, words`,
+			New: `f.taken, f.entry.epoch, f.last = f.command, f.epoch, now
+	f.refused, f.words = f.command, words`,
+		},
+		{
+			Name: "refused-is-not-retried", File: file, Expect: steady,
+			What: "a command that was refused is not written again while nothing else is wanted",
+			Old:  `at = r.retry`,
+			New:  `continue`,
+		},
+		{
+			Name: "last-life-is-forgotten", File: file, Expect: sick,
+			What: "only what this process announced is withdrawn: routes of its last life stay in ExaBGP",
+			Old:  `return r.taken == r.command && r.entry.epoch == w.epoch`,
+			New:  `return r.taken == r.command && r.entry.epoch == w.epoch || r.route.Withdraw && !r.ours`,
+		},
+		{
+			Name: "epoch-makes-nothing-due", File: file, Expect: steady,
+			What: "after a new session nothing is acknowledged for it: the node never claims its VIPs again",
+			Old:  `return r.taken == r.command && r.entry.epoch == w.epoch`,
+			New:  `return r.taken == r.command`,
+		},
+		{
+			Name: "adj-rib-out-first-route", File: "exabgp/ribout.go", Expect: steady,
+			What: "of the routes that ExaBGP says it holds only the first counts: the others of the last life are not withdrawn",
+			Old:  `q.held[v.Prefix] = true`,
+			New: `if len(q.held) == 0 {
+			q.held[v.Prefix] = true
+		}`,
+		},
+		{
+			Name: "adj-rib-out-incomplete", File: file, Expect: sick,
+			What: "where ExaBGP is too slow to say what it holds, it counts as holding nothing: routes of the last life are not withdrawn",
+			Old: `w.ribOut.faulty = "no answer in time"
+		w.despair()`,
+			New: `w.conclude(now)`,
+		},
+	}
+}
+
+// session is about the session with ZooKeeper and the requests in it.
+func session() []Mutant {
+	const file = "zkstate/state.go"
+	return []Mutant{
+		{
+			Name: "no-sync", File: file, Expect: coverage,
+			What: "a new session reads from a server that is behind: a claim that is gone, a record of a dead node",
+			Old:  `m.id, m.flushed = id, false`,
+			New:  `m.id, m.flushed = id, true`,
+		},
+		{
+			Name: "new-session-is-resumed", File: file, Expect: steady,
+			What: "a new session counts as the one before: its own claims look foreign, and watches that ended with the other are waited for",
+			Old:  `if in.ID == m.id {`,
+			New:  `if m.id != 0 {`,
+		},
+		{
+			Name: "resumed-session-is-new", File: file, Expect: coverage,
+			What: "each broken connection counts as a loss: on_zk_loss is obeyed and all wait for claims that never went",
+			Old:  `if in.ID == m.id {`,
+			New:  `if in.ID == m.id && m.state == Connecting {`,
+		},
+		{
+			Name: "old-connection-is-heard", File: file, Expect: steady,
+			What: "the end of a client that was replaced ends the session of its successor: ZooKeeper looks lost for a minute",
+			Old:  `if in.Conn == m.conn && m.up {`,
+			New:  `if m.up {`,
+		},
+		{
+			Name: "late-results-count", File: "zkstate/call.go", Expect: coverage,
+			What: "the result of a call of the session before is taken for one of this session",
+			Old: `q.late += len(q.live)
+	q.live, q.urgent, q.patient = nil, nil, nil`,
+			New: `q.urgent, q.patient = nil, nil`,
+		},
+		{
+			Name: "resync-says-nothing", File: file, Expect: steady,
+			What: "a process that slept is told nothing where nothing has changed, and waits for it: its overlaps never end",
+			Old:  `m.dirtyAll(true)`,
+			New:  `m.dirtyAll(false)`,
+		},
+		{
+			Name: "no-wake-lost", File: file, Expect: coverage,
+			What: "on_zk_loss is obeyed only when something else happens",
+			Old:  `m.later(m.lostAt)`,
+			New:  `m.later(m.anewAt)`,
+		},
+	}
+}
+
+// readings is about claims and what is read.
+func readings() []Mutant {
+	const file = "zkstate/claim.go"
+	return []Mutant{
+		{
+			Name: "ghost-in-two-steps", File: file, Expect: needless,
+			What: "a respawned node deletes its ghost and then claims anew: in between all backups announce its VIP",
+			Old:  `Call{Op: OpReplace, Path: c.path, Data: m.claimData(), Ephemeral: true}`,
+			New:  `Call{Op: OpDelete, Path: c.path}`,
+		},
+		{
+			Name: "ghost-is-foreign", File: file, Expect: coverage,
+			What: "a respawned node takes the claim of its last life for another node's and withdraws its own VIP",
+			Old:  `case d.Node != m.cfg.Node:`,
+			New:  `case d.Node != m.cfg.Node || d.Instance != m.cfg.Instance:`,
+		},
+		{
+			Name: "ghost-is-own", File: file, Expect: needless,
+			What: "a claim that is there already counts as held by this session: it goes when the session of the last life expires",
+			Old:  `seen.Holder = Ghost`,
+			New:  `seen.Holder = Own`,
+		},
+		{
+			Name: "foreign-is-ghost", File: file, Expect: claims,
+			What: "another node's claim on a VIP of this node is deleted",
+			Old:  `case d.Node != m.cfg.Node:`,
+			New:  `case d.Node == m.cfg.Node && d.Instance == "":`,
+		},
+		{
+			Name: "empty-is-ghost", File: file, Expect: claims,
+			What: "the claim of a Python tool on a VIP of this node is deleted",
+			Old: `	case d.Node == "" && len(data) == 0:
+		seen.Detail = "empty, as the Python tool makes them"`,
+			New: `	case d.Node == "" && len(data) == 0:
+		seen.Holder = Ghost`,
+		},
+		{
+			Name: "claim-is-not-retried", File: file, Expect: steady,
+			What: "a claim whose making went wrong is not tried again for half a minute: its owner announces and so do the backups",
+			Old: `c.need = s.reading + 1
+	s.claims.soil(true)`,
+			New: `c.need = s.reading + 1`,
+		},
+		{
+			Name: "watch-is-not-rearmed", File: "zkstate/read.go", Expect: coverage,
+			What: "only the first change of anything in ZooKeeper is noticed at once, the next ones up to half a minute later",
+			Old:  `return !w.armed`,
+			New:  `return w.mark == mark{}`,
+		},
+		{
+			Name: "reading-is-not-retried", File: "zkstate/read.go", Expect: steady,
+			What: "a reading that failed is not tried again: the node never learns who claims what",
+			Old: `r.busy = false
+	r.soil(true)
+	if errors.Is(err, zk.ErrNoAuth) {`,
+			New: `r.busy = false
+	if errors.Is(err, zk.ErrNoAuth) {`,
+		},
+	}
+}
+
+// checks is about the results of the check.
+func checks() []Mutant {
+	const file = "health/check.go"
+	return []Mutant{
+		{
+			Name: "row-goes-on", File: file, Expect: coverage,
+			What: "a single failure counts as fall of them: the VIP moves because of one lost packet",
+			Old:  `m.ok, m.row = r.OK, 0`,
+			New:  `m.ok = r.OK`,
+		},
+		{
+			Name: "one-more-failure", File: file, Expect: sick,
+			What: "a sick node announces for one more run of its check",
+			Old:  `case !m.ok && m.row >= m.fall:`,
+			New:  `case !m.ok && m.row > m.fall:`,
+		},
+		{
+			Name: "one-success-less", File: file, Expect: sick,
+			What: "a node whose check passes once by chance announces again",
+			Old:  `case m.ok && m.row >= m.rise:`,
+			New:  `case m.ok && m.row+1 >= m.rise:`,
+		},
+	}
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"exazk/sim/mutants"
+)
+
+func TestFindings(t *testing.T) {
+	for _, test := range []struct {
+		name, out string
+		first     finding
+		seeds     uint64
+	}{
+		{name: "clean", out: "20000 seeds, 0 broken promises, 310 a second\n"},
+		{
+			name: "one", out: "seed 17: 45.2s coverage: nobody announces 10.20.255.1\n",
+			first: finding{"17", "45.2s coverage: nobody announces 10.20.255.1", "coverage"}, seeds: 1,
+		},
+		{
+			name: "minutes, and the story of a seed", out: "seed 9: 3m45.25s sick: node1 announces\n  45.2s node1 check fails: seed 10: x\nseed 9: 4m sick: again\nseed 12: 1s coverage: none\n",
+			first: finding{"9", "3m45.25s sick: node1 announces", "sick"}, seeds: 2,
+		},
+		{name: "without an instant", out: "seed 9: two words: text\n", first: finding{"9", "two words: text", "two words"}, seeds: 1},
+	} {
+		if first, seeds := findings(test.out); first != test.first || seeds != test.seeds {
+			t.Errorf("%s: got %+v in %d seeds, want %+v in %d", test.name, first, seeds, test.first, test.seeds)
+		}
+	}
+}
+
+// TestCall has scripts stand in for the simulator.
+func TestCall(t *testing.T) {
+	broken := finding{"3", "1s sick: node1", "sick"}
+	for _, test := range []struct {
+		name, script string
+		first        finding
+		seeds        uint64
+		err          string
+	}{
+		{name: "clean", script: "exit 0"},
+		{name: "broken", script: "echo 'seed 3: 1s sick: node1'; exit 1", first: broken, seeds: 1},
+		{name: "counted", script: "echo 'seed 3: 1s sick: node1'; echo 'seed 4: 1s sick: node2'", first: broken, seeds: 2},
+		{name: "panic", script: "echo 'panic: bug: table' >&2; exit 2", first: finding{"?", "bug: table", panicked}},
+		{name: "usage", script: "echo 'no such flag' >&2; exit 2", err: "no such flag"},
+		{name: "broken and silent", script: "exit 1", err: "exit code 1 with 0 findings"},
+		{name: "missing", script: "", err: "no such file"},
+		{name: "endless", script: "exec sleep 60", err: "no end within"},
+	} {
+		bin := filepath.Join(t.TempDir(), "sim")
+		if test.script != "" {
+			if err := os.WriteFile(bin, []byte("#!/bin/sh\n"+test.script+"\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h := hunter{options: options{parallel: 1, timeout: time.Minute}}
+		if test.name == "endless" {
+			h.timeout = 100 * time.Millisecond
+		}
+		first, seeds, err := h.call(context.Background(), bin, nil)
+		if first != test.first || seeds != test.seeds || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%s: got %+v in %d seeds, %v; want %+v in %d, %s", test.name, first, seeds, err, test.first, test.seeds, test.err)
+		}
+	}
+}
+
+// TestAcquit does not let a seed count that is broken anyway.
+func TestAcquit(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "sim")
+	script := "#!/bin/sh\ncase \"$*\" in '-from 3 -seeds 1 -first') echo 'seed 3: 1s sick: node1'; exit 1;; esac\n"
+	if err := os.WriteFile(bin, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h := hunter{options: options{parallel: 1, timeout: time.Minute}, clean: bin}
+	if err := h.acquit(context.Background(), "3"); err == nil || !strings.Contains(err.Error(), "without the mutant too") {
+		t.Errorf("a seed that is broken anyway: %v", err)
+	}
+	if err := h.acquit(context.Background(), "4"); err != nil {
+		t.Errorf("a clean seed: %v", err)
+	}
+}
+
+func TestTable(t *testing.T) {
+	rows := []row{
+		{mutant: mutants.Mutant{Name: "found", Expect: "sick: nobody"}, found: finding{"17", "1s coverage: none", "coverage"}, hits: 4},
+		{mutant: mutants.Mutant{Name: "missed", Expect: "pipe: one"}},
+		{mutant: mutants.Mutant{Name: "stuck", Expect: "steady: some"}, err: errors.New("no end")},
+	}
+	var b bytes.Buffer
+	printTable(&b, rows, 300)
+	want := `MUTANT  SEED       FOUND IN  BY        EXPECTED
+found   17         4 of 300  coverage  sick
+missed  NOT FOUND  0 of 300  -         pipe
+stuck   error      -         -         steady
+`
+	if b.String() != want {
+		t.Errorf("got\n%swant\n%s", b.String(), want)
+	}
+	if err := verdict(rows, 20000); err == nil || err.Error() != "2 of 3 mutants were not found within 20000 seeds: missed, stuck" {
+		t.Errorf("verdict: %v", err)
+	}
+	if err := verdict(rows[:1], 20000); err != nil {
+		t.Errorf("verdict where all were found: %v", err)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	for _, test := range []struct {
+		args   []string
+		code   int
+		stdout string
+		stderr string
+	}{
+		{args: []string{"-list", "-only", "^no-overlap$"}, stdout: "no-overlap (daemon/state.go)\n"},
+		{args: []string{"-list", "-only", "nothing-like-it"}, code: 1, stderr: "no mutant matches"},
+		{args: []string{"-only", "("}, code: 2, stderr: "missing closing"},
+		{args: []string{"-limit", "0"}, code: 2, stderr: "positive"},
+		{args: []string{"word"}, code: 2, stderr: "only flags"},
+		{args: []string{"-h"}, stderr: "-limit"},
+	} {
+		var stdout, stderr bytes.Buffer
+		code := run(context.Background(), test.args, &stdout, &stderr)
+		if code != test.code || !strings.HasPrefix(stdout.String(), test.stdout) || !strings.Contains(stderr.String(), test.stderr) {
+			t.Errorf("%q: exit code %d\nstdout: %s\nstderr: %s", test.args, code, stdout.String(), stderr.String())
+		}
+	}
+}

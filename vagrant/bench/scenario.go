@@ -189,8 +189,8 @@ func failures() []scenario {
 		{
 			name: "check-failure", title: "Check fails", ends: true, anycast: true,
 			limits: failure(1300*time.Millisecond, "check: 1 s + 0.2 s", "", soon, 2, 2),
-			what:   "The web server of a load balancer is killed, and started again.",
-			during: []step{takeover("web server of LB dies", (*take).stopWeb, time.Second), back("it starts", (*take).startWeb)},
+			what:   "The web server of a load balancer is killed, and started again within 3 s, so that its node is forgiven at once.",
+			during: []step{takeover("web server of LB dies", (*take).stopWeb, time.Second/2), back("it starts", (*take).startWeb)},
 			after:  []step{{do: (*take).forget, until: (*take).steadyReborn}},
 		}, {
 			name: "link-down", title: "ToR link down", anycast: true,

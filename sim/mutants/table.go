@@ -1,16 +1,18 @@
 package mutants
 
-// What a mutant is expected to break.
+// What a mutant is expected to break: the words are the simulator's.
 const (
-	coverage = "coverage: a VIP that somebody could serve has no announcer for longer than it takes to notice a failure"
-	planned  = "planned: nobody may notice what an operator does"
-	sick     = "sick: a node whose check fails does not announce"
-	drained  = "drained: a node that is drained does not announce"
-	steady   = "steady: some time after the last fault each VIP has exactly one announcer, and its claim one holder"
-	claims   = "claims: a claim is held only while its route is acknowledged and a neighbor hears it"
-	needless = "needless: nobody takes a VIP from a node that serves it, and no UPDATE is sent that nothing asks for"
-	pipe     = "pipe: one command for ExaBGP is in flight at a time"
-	timely   = "timely: a step that comes before Wake, without news, decides nothing new"
+	served  = "served: a VIP that somebody could serve has no announcer for longer than it takes to notice a failure"
+	planned = "planned: nobody may notice what an operator does"
+	sick    = "sick: a node whose check fails does not announce"
+	drained = "drained: a node that is drained does not announce"
+	settled = "settled: some time after the last fault each VIP has exactly one announcer, and its claim a holder"
+	still   = "still: while nothing happens to any node no route moves, whatever happens to ZooKeeper"
+	restart = "restart: a restart of exazk alone moves no route"
+	claim   = "claim: only the owner claims, and only what it announces"
+	reason  = "reason: what the router has is what was decided"
+	pipe    = "pipe: one command for ExaBGP is in flight at a time"
+	timely  = "timely: a step that comes before Wake, without news, decides nothing new"
 )
 
 // All lists the mutants, those of one package next to each other. It is made anew for each caller.
@@ -27,19 +29,19 @@ func policy() []Mutant {
 	const file = "daemon/core.go"
 	return []Mutant{
 		{
-			Name: "unknown-health-is-sick", File: file, Expect: coverage,
+			Name: "unknown-health-is-sick", File: file, Expect: served,
 			What: "a respawned node withdraws what it holds before its check has said anything: each restart is an outage",
 			Old:  `case f.Health == health.Unknown && f.StartOver:`,
 			New:  `case f.Health == health.Unknown:`,
 		},
 		{
-			Name: "unread-claims-are-held", File: file, Expect: coverage,
+			Name: "unread-claims-are-held", File: file, Expect: served,
 			What: "a respawned backup withdraws the VIP of a dead owner before it has read the claims",
 			Old:  `return Verdict{Hold, Backup, ReasonClaimsUnread}`,
 			New:  `return Verdict{Withdraw, Backup, ReasonClaimsUnread}`,
 		},
 		{
-			Name: "unread-claims-are-absent", File: file, Expect: needless,
+			Name: "unread-claims-are-absent", File: file, Expect: restart,
 			What: "a node that starts announces the VIPs of all others until it has read their claims",
 			Old:  `return Verdict{Hold, Backup, ReasonClaimsUnread}`,
 			New:  `return Verdict{Announce, Backup, ReasonUnclaimed}`,
@@ -69,31 +71,31 @@ func policy() []Mutant {
 			New:  `return true`,
 		},
 		{
-			Name: "failback-waits-for-nobody", File: file, Expect: coverage,
+			Name: "failback-waits-for-nobody", File: file, Expect: served,
 			What: "a node that was away leaves its VIP alone for failback_delay, although nobody else has it",
 			Old:  `return f.Others == OthersServe`,
 			New:  `return true`,
 		},
 		{
-			Name: "no-start-without-zookeeper", File: file, Expect: coverage,
+			Name: "no-start-without-zookeeper", File: file, Expect: served,
 			What: "a node that starts while ZooKeeper is away never announces its own VIPs",
 			Old:  `case f.Claim == ClaimUnread && !f.StartOver:`,
 			New:  `case f.Claim == ClaimUnread:`,
 		},
 		{
-			Name: "stale-claim-withdraws", File: file, Expect: coverage,
+			Name: "stale-claim-withdraws", File: file, Expect: served,
 			What: "a backup withdraws because of a claim that it read before ZooKeeper was away, and whose owner may be dead",
 			Old:  `case f.Claim == ClaimPresent && f.Stale && f.Last == Announce:`,
 			New:  `case f.Claim == ClaimPresent && f.Stale && f.Last == Announce && f.ZooKeeperLost:`,
 		},
 		{
-			Name: "loss-withdraws-backups", File: file, Expect: coverage,
+			Name: "loss-withdraws-backups", File: file, Expect: served,
 			What: "backups withdraw when ZooKeeper is lost, whatever on_zk_loss says: the VIPs of dead owners go",
 			Old:  `case f.ZooKeeperLost && f.OnZKLoss == PolicyWithdraw:`,
 			New:  `case f.ZooKeeperLost:`,
 		},
 		{
-			Name: "deadline-repeats-decision", File: file, Expect: timely,
+			Name: "deadline-repeats-decision", File: file, Expect: settled,
 			What: "a step without news repeats the decision before, even where a deadline has passed: a backup that should leave stays",
 			Old:  `if c.quiet && !slept && !news && (c.due.IsZero() || now.Before(c.due)) {`,
 			New:  `if c.quiet && !slept && !news {`,
@@ -106,31 +108,31 @@ func knowledge() []Mutant {
 	const file = "daemon/state.go"
 	return []Mutant{
 		{
-			Name: "sleep-unnoticed", File: file, Expect: coverage,
+			Name: "sleep-unnoticed", File: file, Expect: served,
 			What: "a process that was stopped acts on what it read before, as if no time had passed: it withdraws for an owner that has died since",
 			Old:  `sleepLimit = 3 * time.Second`,
 			New:  `sleepLimit = 3 * time.Hour`,
 		},
 		{
-			Name: "late-readings-count", File: file, Expect: coverage,
+			Name: "late-readings-count", File: file, Expect: served,
 			What: "a process that was stopped trusts the readings that waited for it, which are as old as its sleep",
 			Old:  `c.fresh = now`,
 			New:  `c.fresh = c.started`,
 		},
 		{
-			Name: "no-settle", File: file, Expect: needless,
+			Name: "no-settle", File: file, Expect: still,
 			What: "after ZooKeeper lost all sessions every backup announces everything, because the owners' claims are not back yet",
 			Old:  `c.settle = now.Add(ev.Timeout)`,
 			New:  `c.settle = now`,
 		},
 		{
-			Name: "suspended-is-lost", File: file, Expect: coverage,
+			Name: "suspended-is-lost", File: file, Expect: served,
 			What: "on_zk_loss is obeyed at each blink of the connection: backups for dead owners withdraw",
 			Old:  `case zkstate.Lost:`,
 			New:  `case zkstate.Lost, zkstate.Suspended:`,
 		},
 		{
-			Name: "maintenance-never-ends", File: file, Expect: steady,
+			Name: "maintenance-never-ends", File: file, Expect: settled,
 			What: "a node goes on being drained after the operator has removed its maintenance node",
 			Old:  `s.maintenance, s.flag = PresenceAbsent, Flag{}`,
 			New: `if s.maintenance == PresenceUnknown {
@@ -150,7 +152,7 @@ func knowledge() []Mutant {
 			s.peersRead, s.peersBegan = true, ev.Began`,
 		},
 		{
-			Name: "suspended-readings-trusted", File: file, Expect: coverage,
+			Name: "suspended-readings-trusted", File: file, Expect: served,
 			What: "what was read before the connection to ZooKeeper broke counts as current: overlaps end and drains finish on old news",
 			Old: `} else {
 			c.outdate()`,
@@ -158,13 +160,13 @@ func knowledge() []Mutant {
 			c.outdate()`,
 		},
 		{
-			Name: "overlap-not-anew", File: file, Expect: coverage,
+			Name: "overlap-not-anew", File: file, Expect: served,
 			What: "a backup that announced while ZooKeeper was away withdraws at its return without an overlap",
 			Old:  `v.view = ClaimAbsent //`,
 			New:  `v.before = ClaimAbsent //`,
 		},
 		{
-			Name: "overlap-ends-unread", File: file, Expect: coverage,
+			Name: "overlap-ends-unread", File: file, Expect: served,
 			What: "a backup withdraws at the end of the overlap although ZooKeeper is away and the owner may have died since",
 			Old:  `if v.view == ClaimReturns && s.current && `,
 			New:  `if v.view == ClaimReturns && `,
@@ -180,22 +182,22 @@ func knowledge() []Mutant {
 
 // timers are deadlines that the core does not ask to be woken for.
 func timers() []Mutant {
-	lost := func(name, what, deadline string) Mutant {
+	lost := func(name, expect, what, deadline string) Mutant {
 		return Mutant{
-			Name: name, File: "daemon/state.go", Expect: timely, What: what,
+			Name: name, File: "daemon/state.go", Expect: expect, What: what,
 			Old: "consider(" + deadline + ")", New: "consider(now)",
 		}
 	}
 	return []Mutant{
-		lost("no-wake-settle", "a backup does not take over the VIP of an owner that did not come back with ZooKeeper, until something else happens", "c.settle"),
-		lost("no-wake-start-grace", "a node that starts without ZooKeeper announces nothing until something else happens", "c.started.Add(s.conf.StartGrace)"),
-		lost("no-wake-drain", "a node that nobody takes over from announces beyond drain_timeout", "c.drainDeadline(s)"),
-		lost("no-wake-overlap", "a backup goes on announcing after its owner is back", "v.returned.Add(s.conf.Overlap)"),
-		lost("no-wake-taken", "a drained node goes on announcing after another has taken over, until drain_timeout", "v.taken.Add(s.conf.Overlap)"),
-		lost("no-wake-until", "a maintenance with an end goes on after it", "s.flag.Until"),
-		lost("no-wake-flapping", "a node whose check flapped does not take its VIPs back", "s.passing.Add(s.hold())"),
-		lost("no-wake-failback", "a node that was away does not take its VIPs back after failback_delay", "c.back(s).Add(s.conf.FailbackDelay)"),
-		lost("no-wake-silence", "hold_time has no effect: a node whose ExaBGP or router stands still keeps its claims", "n.spoke.Add(c.holdTime)"),
+		lost("no-wake-settle", served, "a backup does not take over the VIP of an owner that did not come back with ZooKeeper, until something else happens", "c.settle"),
+		lost("no-wake-start-grace", served, "a node that starts without ZooKeeper announces nothing until something else happens", "c.started.Add(s.conf.StartGrace)"),
+		lost("no-wake-drain", drained, "a node that nobody takes over from announces beyond drain_timeout", "c.drainDeadline(s)"),
+		lost("no-wake-overlap", settled, "a backup goes on announcing after its owner is back", "v.returned.Add(s.conf.Overlap)"),
+		lost("no-wake-taken", timely, "a drained node goes on announcing after another has taken over, until drain_timeout", "v.taken.Add(s.conf.Overlap)"),
+		lost("no-wake-until", settled, "a maintenance with an end goes on after it", "s.flag.Until"),
+		lost("no-wake-flapping", settled, "a node whose check flapped does not take its VIPs back", "s.passing.Add(s.hold())"),
+		lost("no-wake-failback", settled, "a node that was away does not take its VIPs back after failback_delay", "c.back(s).Add(s.conf.FailbackDelay)"),
+		lost("no-wake-silence", served, "hold_time has no effect: a node whose ExaBGP or router stands still keeps its claims", "n.spoke.Add(c.holdTime)"),
 	}
 }
 
@@ -246,19 +248,19 @@ func handover() []Mutant {
 			New:  `Announced: v.last.Action == Announce,`,
 		},
 		{
-			Name: "until-is-ignored", File: "daemon/flag.go", Expect: steady,
+			Name: "until-is-ignored", File: "daemon/flag.go", Expect: settled,
 			What: "a maintenance does not end at the time that the operator wrote into it",
 			Old:  `return !f.Until.IsZero() && !now.Before(f.Until)`,
 			New:  `return false`,
 		},
 		{
-			Name: "failback-word-is-ignored", File: "daemon/failback.go", Expect: steady,
+			Name: "failback-word-is-ignored", File: "daemon/failback.go", Expect: settled,
 			What: "with failback = \"manual\" an operator's word does not bring the VIPs back",
 			Old:  `v.away, v.early, v.asked = false, false, true`,
 			New:  `v.early, v.asked = false, true`,
 		},
 		{
-			Name: "last-resort-tie", File: "daemon/failback.go", Expect: coverage,
+			Name: "last-resort-tie", File: "daemon/failback.go", Expect: served,
 			What: "of two sick nodes each believes that the other has more right to be the last resort, and both withdraw",
 			Old:  `case r.Role == Authoritative.String() || !v.authoritative && name < c.id.Node:`,
 			New:  `case r.Role == Authoritative.String() || name < c.id.Node:`,
@@ -271,32 +273,32 @@ func neighbors() []Mutant {
 	const file = "daemon/neighbor.go"
 	return []Mutant{
 		{
-			Name: "no-new-epoch", File: file, Expect: steady,
+			Name: "no-new-epoch", File: file, Expect: settled,
 			What: "a session that comes up makes nothing due again: the node never claims its VIPs, and the backups stay",
 			Old: `if ev.State == exabgp.NeighborUp {
 		c.epoch++
 	}`,
 		},
 		{
-			Name: "old-acknowledgement-counts", File: file, Expect: claims,
+			Name: "old-acknowledgement-counts", File: file, Expect: claim,
 			What: "a node claims its VIPs when its session is back, on the acknowledgements of the session before",
 			Old:  `v.needEpoch = c.epoch + 1`,
 			New:  `v.needEpoch = c.epoch`,
 		},
 		{
-			Name: "link-back-is-trusted", File: file, Expect: coverage,
+			Name: "link-back-is-trusted", File: file, Expect: served,
 			What: "a session that the router closed while the link was down counts as soon as the link is back: the VIP is claimed and nobody announces it",
 			Old:  `if n.trust = now.Add(linkTrust); n.young {`,
 			New:  `if n.trust = now; n.young {`,
 		},
 		{
-			Name: "link-down-is-ignored", File: file, Expect: coverage,
+			Name: "link-down-is-ignored", File: file, Expect: served,
 			What: "a node whose link is down keeps its claims until the hold timer runs out",
 			Old:  `n.cut, n.silent, n.trust, n.young = true, false, time.Time{}, false`,
 			New:  `n.young = false`,
 		},
 		{
-			Name: "attempt-is-a-session", File: "exabgp/decode.go", Expect: coverage,
+			Name: "attempt-is-a-session", File: "exabgp/decode.go", Expect: served,
 			What: "ExaBGP's tries to connect count as sessions: a node whose router is gone claims its VIPs",
 			Old:  `changed.State = NeighborConnected`,
 			New:  `changed.State = NeighborUp`,
@@ -309,19 +311,19 @@ func routes() []Mutant {
 	const file = "daemon/rib.go"
 	return []Mutant{
 		{
-			Name: "claim-before-route", File: file, Expect: claims,
+			Name: "claim-before-route", File: file, Expect: claim,
 			What: "a node claims its VIP before ExaBGP has acknowledged the route: the backups leave too early",
 			Old:  `case !v.accepted():`,
 			New:  `case v.last.Action == Hold:`,
 		},
 		{
-			Name: "claim-unheard", File: file, Expect: coverage,
+			Name: "claim-unheard", File: file, Expect: served,
 			What: "a node that no router hears keeps its claim: nobody takes over",
 			Old:  `case c.tracking && c.established() < s.conf.MinNeighbors, v.refused:`,
 			New:  `case v.refused:`,
 		},
 		{
-			Name: "claim-of-a-sick-node", File: file, Expect: coverage,
+			Name: "claim-of-a-sick-node", File: file, Expect: served,
 			What: "a node whose check fails withdraws and keeps its claim: nobody takes over",
 			Old:  `case s.drainSince != nil, d.Action == Withdraw:`,
 			New:  `case s.drainSince != nil:`,
@@ -333,7 +335,7 @@ func routes() []Mutant {
 			New:  `case d.Action == Withdraw:`,
 		},
 		{
-			Name: "ghost-is-released", File: file, Expect: needless,
+			Name: "ghost-is-released", File: file, Expect: restart,
 			What: "a respawned node deletes the claim of its last life before it knows anything: every restart moves its VIPs",
 			Old:  `return zkstate.Leave // a ghost`,
 			New:  `return zkstate.Release // a ghost`,
@@ -345,7 +347,7 @@ func routes() []Mutant {
 			New:  `if v.last.Action != Hold && c.audible() {`,
 		},
 		{
-			Name: "backup-looks-like-owner", File: file, Expect: steady,
+			Name: "backup-looks-like-owner", File: file, Expect: reason,
 			What: "a backup announces with the owner's MED: while both announce, users are sent to either",
 			Old:  `want.MED = conf.Announce.BackupMED`,
 			New:  `want.MED = conf.Announce.MED`,
@@ -364,7 +366,7 @@ func writer() []Mutant {
 			New:  `return w.flight != nil && w.flight.epoch == w.epoch || `,
 		},
 		{
-			Name: "diff-against-wanted", File: file, Expect: steady,
+			Name: "diff-against-wanted", File: file, Expect: reason,
 			What: "a reply counts for what is wanted by then, not for what was written: a change during a command is never written",
 			Old:  `f.taken, f.entry.epoch, f.last = f.command, f.epoch, now`,
 			New: `for _, r := range w.rows {
@@ -375,7 +377,7 @@ func writer() []Mutant {
 	f.taken, f.entry.epoch, f.last = f.command, f.epoch, now`,
 		},
 		{
-			Name: "refused-is-taken", File: file, Expect: steady,
+			Name: "refused-is-taken", File: file, Expect: settled,
 			What: "a command that was refused or not answered counts as carried out: it is never written again",
 			Old: `f.taken, f.last = "", now
 	f.refused, f.words = f.command, words`,
@@ -383,7 +385,7 @@ func writer() []Mutant {
 	f.refused, f.words = f.command, words`,
 		},
 		{
-			Name: "refused-is-not-retried", File: file, Expect: steady,
+			Name: "refused-is-not-retried", File: file, Expect: settled,
 			What: "a command that was refused is not written again while nothing else is wanted",
 			Old:  `at = r.retry`,
 			New:  `continue`,
@@ -395,13 +397,13 @@ func writer() []Mutant {
 			New:  `return r.taken == r.command && r.entry.epoch == w.epoch || r.route.Withdraw && !r.ours`,
 		},
 		{
-			Name: "epoch-makes-nothing-due", File: file, Expect: steady,
+			Name: "epoch-makes-nothing-due", File: file, Expect: settled,
 			What: "after a new session nothing is acknowledged for it: the node never claims its VIPs again",
 			Old:  `return r.taken == r.command && r.entry.epoch == w.epoch`,
 			New:  `return r.taken == r.command`,
 		},
 		{
-			Name: "adj-rib-out-first-route", File: "exabgp/ribout.go", Expect: steady,
+			Name: "adj-rib-out-first-route", File: "exabgp/ribout.go", Expect: settled,
 			What: "of the routes that ExaBGP says it holds only the first counts: the others of the last life are not withdrawn",
 			Old:  `q.held[v.Prefix] = true`,
 			New: `if len(q.held) == 0 {
@@ -423,44 +425,44 @@ func session() []Mutant {
 	const file = "zkstate/state.go"
 	return []Mutant{
 		{
-			Name: "no-sync", File: file, Expect: coverage,
+			Name: "no-sync", File: file, Expect: served,
 			What: "a new session reads from a server that is behind: a claim that is gone, a record of a dead node",
 			Old:  `m.id, m.flushed = id, false`,
 			New:  `m.id, m.flushed = id, true`,
 		},
 		{
-			Name: "new-session-is-resumed", File: file, Expect: steady,
+			Name: "new-session-is-resumed", File: file, Expect: settled,
 			What: "a new session counts as the one before: its own claims look foreign, and watches that ended with the other are waited for",
 			Old:  `if in.ID == m.id {`,
 			New:  `if m.id != 0 {`,
 		},
 		{
-			Name: "resumed-session-is-new", File: file, Expect: coverage,
+			Name: "resumed-session-is-new", File: file, Expect: served,
 			What: "each broken connection counts as a loss: on_zk_loss is obeyed and all wait for claims that never went",
 			Old:  `if in.ID == m.id {`,
 			New:  `if in.ID == m.id && m.state == Connecting {`,
 		},
 		{
-			Name: "old-connection-is-heard", File: file, Expect: steady,
+			Name: "old-connection-is-heard", File: file, Expect: settled,
 			What: "the end of a client that was replaced ends the session of its successor: ZooKeeper looks lost for a minute",
 			Old:  `if in.Conn == m.conn && m.up {`,
 			New:  `if m.up {`,
 		},
 		{
-			Name: "late-results-count", File: "zkstate/call.go", Expect: coverage,
+			Name: "late-results-count", File: "zkstate/call.go", Expect: served,
 			What: "the result of a call of the session before is taken for one of this session",
 			Old: `q.late += len(q.live)
 	q.live, q.urgent, q.patient = nil, nil, nil`,
 			New: `q.urgent, q.patient = nil, nil`,
 		},
 		{
-			Name: "resync-says-nothing", File: file, Expect: steady,
+			Name: "resync-says-nothing", File: file, Expect: settled,
 			What: "a process that slept is told nothing where nothing has changed, and waits for it: its overlaps never end",
 			Old:  `m.dirtyAll(true)`,
 			New:  `m.dirtyAll(false)`,
 		},
 		{
-			Name: "no-wake-lost", File: file, Expect: coverage,
+			Name: "no-wake-lost", File: file, Expect: served,
 			What: "on_zk_loss is obeyed only when something else happens",
 			Old:  `m.later(m.lostAt)`,
 			New:  `m.later(m.anewAt)`,
@@ -473,31 +475,31 @@ func readings() []Mutant {
 	const file = "zkstate/claim.go"
 	return []Mutant{
 		{
-			Name: "ghost-in-two-steps", File: file, Expect: needless,
+			Name: "ghost-in-two-steps", File: file, Expect: restart,
 			What: "a respawned node deletes its ghost and then claims anew: in between all backups announce its VIP",
 			Old:  `Call{Op: OpReplace, Path: c.path, Data: m.claimData(), Ephemeral: true}`,
 			New:  `Call{Op: OpDelete, Path: c.path}`,
 		},
 		{
-			Name: "ghost-is-foreign", File: file, Expect: coverage,
+			Name: "ghost-is-foreign", File: file, Expect: served,
 			What: "a respawned node takes the claim of its last life for another node's and withdraws its own VIP",
 			Old:  `case d.Node != m.cfg.Node:`,
 			New:  `case d.Node != m.cfg.Node || d.Instance != m.cfg.Instance:`,
 		},
 		{
-			Name: "ghost-is-own", File: file, Expect: needless,
+			Name: "ghost-is-own", File: file, Expect: restart,
 			What: "a claim that is there already counts as held by this session: it goes when the session of the last life expires",
 			Old:  `seen.Holder = Ghost`,
 			New:  `seen.Holder = Own`,
 		},
 		{
-			Name: "foreign-is-ghost", File: file, Expect: claims,
+			Name: "foreign-is-ghost", File: file, Expect: claim,
 			What: "another node's claim on a VIP of this node is deleted",
 			Old:  `case d.Node != m.cfg.Node:`,
 			New:  `case d.Node == m.cfg.Node && d.Instance == "":`,
 		},
 		{
-			Name: "empty-is-ghost", File: file, Expect: claims,
+			Name: "empty-is-ghost", File: file, Expect: claim,
 			What: "the claim of a Python tool on a VIP of this node is deleted",
 			Old: `	case d.Node == "" && len(data) == 0:
 		seen.Detail = "empty, as the Python tool makes them"`,
@@ -505,20 +507,20 @@ func readings() []Mutant {
 		seen.Holder = Ghost`,
 		},
 		{
-			Name: "claim-is-not-retried", File: file, Expect: steady,
+			Name: "claim-is-not-retried", File: file, Expect: settled,
 			What: "a claim whose making went wrong is not tried again for half a minute: its owner announces and so do the backups",
 			Old: `c.need = s.reading + 1
 	s.claims.soil(true)`,
 			New: `c.need = s.reading + 1`,
 		},
 		{
-			Name: "watch-is-not-rearmed", File: "zkstate/read.go", Expect: coverage,
+			Name: "watch-is-not-rearmed", File: "zkstate/read.go", Expect: served,
 			What: "only the first change of anything in ZooKeeper is noticed at once, the next ones up to half a minute later",
 			Old:  `return !w.armed`,
 			New:  `return w.mark == mark{}`,
 		},
 		{
-			Name: "reading-is-not-retried", File: "zkstate/read.go", Expect: steady,
+			Name: "reading-is-not-retried", File: "zkstate/read.go", Expect: settled,
 			What: "a reading that failed is not tried again: the node never learns who claims what",
 			Old: `r.busy = false
 	r.soil(true)
@@ -534,7 +536,7 @@ func checks() []Mutant {
 	const file = "health/check.go"
 	return []Mutant{
 		{
-			Name: "row-goes-on", File: file, Expect: coverage,
+			Name: "row-goes-on", File: file, Expect: served,
 			What: "a single failure counts as fall of them: the VIP moves because of one lost packet",
 			Old:  `m.ok, m.row = r.OK, 0`,
 			New:  `m.ok = r.OK`,

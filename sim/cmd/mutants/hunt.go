@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,21 +18,25 @@ import (
 // The command line of the simulator and what it prints are known in these lines only.
 const simulator = "exazk/sim/cmd/sim"
 
-// untilFirst has it play n seeds, and stop at the first that breaks a promise.
+// untilFirst has it play n seeds, and stop at one that breaks a promise.
 func untilFirst(from string, n uint64) []string {
-	return []string{"-from", from, "-seeds", strconv.FormatUint(n, 10), "-first"}
+	return []string{"-from", from, "-seeds", strconv.FormatUint(n, 10)}
 }
 
-// throughAll has it play n seeds and say of each which promise it breaks.
+// throughAll has it play n seeds and count those that break a promise.
 func throughAll(n uint64) []string {
-	return []string{"-from", "1", "-seeds", strconv.FormatUint(n, 10), "-count"}
+	return append(untilFirst("1", n), "-count")
 }
 
 // exitBroken is its exit code where a promise was broken; 0 where none was.
 const exitBroken = 1
 
-// reported knows "seed 17: 45.2s coverage: nobody announces ...": its seed, and the promise by its name.
-var reported = regexp.MustCompile(`(?m)^seed (\d+): ((?:[0-9]\S* )?([A-Za-z][A-Za-z -]*): .*)$`)
+var (
+	// reported knows "sim: seed 17: 1m45.2s served: nobody answers ... (its story: ...)": the seed, and the promise by its name.
+	reported = regexp.MustCompile(`(?m)^sim: seed (\d+): ((?:\d\S* )?([a-z-]+): .*?)(?: \(its story: .*\))?$`)
+	// counted knows "sim: 4 violations": in so many seeds.
+	counted = regexp.MustCompile(`(?m)^sim: (\d+) violations$`)
+)
 
 // finding is a promise that a seed found broken; its zero value is that nothing was.
 type finding struct {
@@ -42,16 +45,15 @@ type finding struct {
 
 func (f finding) any() bool { return f.seed != "" }
 
-// findings reads what the simulator printed: the first one, and in how many seeds there was one.
-func findings(out string) (first finding, seeds uint64) {
-	seen := map[string]bool{}
-	for _, m := range reported.FindAllStringSubmatch(out, -1) {
-		if len(seen) == 0 {
-			first = finding{seed: m[1], text: m[2], invariant: m[3]}
-		}
-		seen[m[1]] = true
+// findings reads what the simulator printed: one of the seeds that found something, and in how many there was something.
+func findings(out string) (found finding, seeds uint64) {
+	if m := reported.FindStringSubmatch(out); m != nil {
+		found = finding{seed: m[1], text: m[2], invariant: m[3]}
 	}
-	return first, uint64(len(seen))
+	if m := counted.FindStringSubmatch(out); m != nil {
+		seeds, _ = strconv.ParseUint(m[1], 10, 64)
+	}
+	return found, seeds
 }
 
 // hunter builds and plays mutants.
@@ -131,29 +133,27 @@ func (h hunter) build(ctx context.Context, name, overlay string) (string, error)
 // panicked stands for the promise where a mutant made the simulator itself end.
 const panicked = "panic"
 
-// call runs the simulator. Its processors are shared out among those that run at the same time. A simulator that a
-// mutant made panic has found it too, though no promise is named.
-func (h hunter) call(ctx context.Context, bin string, args []string) (first finding, seeds uint64, err error) {
+// call runs the simulator. The processors are shared out among those that run at the same time. A simulator that a mutant
+// made panic has found it too, though no promise is named.
+func (h hunter) call(ctx context.Context, bin string, args []string) (found finding, seeds uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, bin, args...)
-	cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(max(1, runtime.NumCPU()/h.parallel)))
-	var out, talk bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &talk
-	err = cmd.Run()
-	first, seeds = findings(out.String())
-	code := cmd.ProcessState.ExitCode()
+	cmd := exec.CommandContext(ctx, bin, append(args, "-parallel", strconv.Itoa(max(1, runtime.NumCPU()/h.parallel)))...)
+	out, err := cmd.CombinedOutput()
+	found, seeds = findings(string(out))
 	switch failed := (*exec.ExitError)(nil); {
 	case ctx.Err() != nil:
 		return finding{}, 0, fmt.Errorf("sim %s: no end within %v: %w", strings.Join(args, " "), h.timeout, ctx.Err())
+	case err == nil && !found.any():
+		return finding{}, 0, nil
 	case err != nil && !errors.As(err, &failed):
 		return finding{}, 0, err
-	case err == nil, code == exitBroken && seeds > 0:
-		return first, seeds, nil
-	case strings.Contains(talk.String(), "panic: "):
-		_, why, _ := strings.Cut(talk.String(), "panic: ")
-		why, _, _ = strings.Cut(why, "\n")
-		return finding{seed: "?", text: why, invariant: panicked}, seeds, nil
+	case cmd.ProcessState.ExitCode() == exitBroken && found.any():
+		return found, seeds, nil
 	}
-	return finding{}, 0, fmt.Errorf("sim %s: exit code %d with %d findings\n%s", strings.Join(args, " "), code, seeds, talk.String())
+	if _, why, ok := strings.Cut(string(out), "panic: "); ok {
+		why, _, _ = strings.Cut(why, "\n")
+		return finding{seed: "?", text: why, invariant: panicked}, 0, nil
+	}
+	return finding{}, 0, fmt.Errorf("sim %s: exit code %d\n%s", strings.Join(args, " "), cmd.ProcessState.ExitCode(), out)
 }

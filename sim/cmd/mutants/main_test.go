@@ -16,41 +16,41 @@ import (
 func TestFindings(t *testing.T) {
 	for _, test := range []struct {
 		name, out string
-		first     finding
+		found     finding
 		seeds     uint64
 	}{
-		{name: "clean", out: "20000 seeds, 0 broken promises, 310 a second\n"},
+		{name: "clean", out: "sim: 20000 seeds from 1, each 5m0s, 9 faults, 8 steps; 310 seeds a second with 2 at a time\nsim: 0 violations\n"},
 		{
-			name: "one", out: "seed 17: 45.2s coverage: nobody announces 10.20.255.1\n",
-			first: finding{"17", "45.2s coverage: nobody announces 10.20.255.1", "coverage"}, seeds: 1,
+			name: "one", out: "       1 x served\nsim: 1 violations\nsim: seed 17: 45.2s served: nobody answers (node1: claimed) (its story: sim -seed 17 -shrink)\n",
+			found: finding{"17", "45.2s served: nobody answers (node1: claimed)", "served"}, seeds: 1,
 		},
 		{
-			name: "minutes, and the story of a seed", out: "seed 9: 3m45.25s sick: node1 announces\n  45.2s node1 check fails: seed 10: x\nseed 9: 4m sick: again\nseed 12: 1s coverage: none\n",
-			first: finding{"9", "3m45.25s sick: node1 announces", "sick"}, seeds: 2,
+			name: "counted", out: "       3 x served\n       9 x configured-only\nsim: 12 violations\nsim: seed 9: 3m45.25s configured-only: node1\n",
+			found: finding{"9", "3m45.25s configured-only: node1", "configured-only"}, seeds: 12,
 		},
-		{name: "without an instant", out: "seed 9: two words: text\n", first: finding{"9", "two words: text", "two words"}, seeds: 1},
 	} {
-		if first, seeds := findings(test.out); first != test.first || seeds != test.seeds {
-			t.Errorf("%s: got %+v in %d seeds, want %+v in %d", test.name, first, seeds, test.first, test.seeds)
+		if found, seeds := findings(test.out); found != test.found || seeds != test.seeds {
+			t.Errorf("%s: got %+v in %d seeds, want %+v in %d", test.name, found, seeds, test.found, test.seeds)
 		}
 	}
 }
 
 // TestCall has scripts stand in for the simulator.
 func TestCall(t *testing.T) {
-	broken := finding{"3", "1s sick: node1", "sick"}
 	for _, test := range []struct {
 		name, script string
-		first        finding
+		found        finding
 		seeds        uint64
 		err          string
 	}{
-		{name: "clean", script: "exit 0"},
-		{name: "broken", script: "echo 'seed 3: 1s sick: node1'; exit 1", first: broken, seeds: 1},
-		{name: "counted", script: "echo 'seed 3: 1s sick: node1'; echo 'seed 4: 1s sick: node2'", first: broken, seeds: 2},
-		{name: "panic", script: "echo 'panic: bug: table' >&2; exit 2", first: finding{"?", "bug: table", panicked}},
+		{name: "clean", script: "echo 'sim: 0 violations'"},
+		{
+			name: "broken", script: "echo 'sim: 2 violations'; echo 'sim: seed 3: 1s sick: node1' >&2; exit 1",
+			found: finding{"3", "1s sick: node1", "sick"}, seeds: 2,
+		},
+		{name: "panic", script: "echo 'panic: bug: table' >&2; exit 2", found: finding{"?", "bug: table", panicked}},
 		{name: "usage", script: "echo 'no such flag' >&2; exit 2", err: "no such flag"},
-		{name: "broken and silent", script: "exit 1", err: "exit code 1 with 0 findings"},
+		{name: "broken and silent", script: "exit 1", err: "exit code 1"},
 		{name: "missing", script: "", err: "no such file"},
 		{name: "endless", script: "exec sleep 60", err: "no end within"},
 	} {
@@ -64,9 +64,9 @@ func TestCall(t *testing.T) {
 		if test.name == "endless" {
 			h.timeout = 100 * time.Millisecond
 		}
-		first, seeds, err := h.call(context.Background(), bin, nil)
-		if first != test.first || seeds != test.seeds || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
-			t.Errorf("%s: got %+v in %d seeds, %v; want %+v in %d, %s", test.name, first, seeds, err, test.first, test.seeds, test.err)
+		found, seeds, err := h.call(context.Background(), bin, nil)
+		if found != test.found || seeds != test.seeds || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%s: got %+v in %d seeds, %v; want %+v in %d, %s", test.name, found, seeds, err, test.found, test.seeds, test.err)
 		}
 	}
 }
@@ -74,7 +74,7 @@ func TestCall(t *testing.T) {
 // TestAcquit does not let a seed count that is broken anyway.
 func TestAcquit(t *testing.T) {
 	bin := filepath.Join(t.TempDir(), "sim")
-	script := "#!/bin/sh\ncase \"$*\" in '-from 3 -seeds 1 -first') echo 'seed 3: 1s sick: node1'; exit 1;; esac\n"
+	script := "#!/bin/sh\ncase \"$*\" in '-from 3 -seeds 1 '*) echo 'sim: seed 3: 1s sick: node1'; exit 1;; esac\n"
 	if err := os.WriteFile(bin, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}

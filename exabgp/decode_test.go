@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files under testdata")
@@ -38,6 +39,8 @@ func describe(ev Event) string {
 	switch ev := ev.(type) {
 	case NeighborChanged:
 		return fmt.Sprintf("neighbor %s local=%s state=%d %q", ev.Neighbor.Peer, ev.Neighbor.Local, ev.State, ev.Reason)
+	case NeighborHeard:
+		return fmt.Sprintf("heard %s local=%s", ev.Neighbor.Peer, ev.Neighbor.Local)
 	case NeighborsListed:
 		return fmt.Sprintf("listed %v", ev.Established)
 	case RouteAccepted:
@@ -151,6 +154,12 @@ func TestDecode(t *testing.T) {
 		{"broken utf-8", "\xff\xfe", "text"},
 		{"long reason", state(`{"address": {"peer": "192.0.2.2"}, "state": "down", "reason": "` + strings.Repeat("x", 1000) + `"}`),
 			`neighbor 192.0.2.2 local=invalid IP state=1 "` + strings.Repeat("x", 300) + `..."`},
+		{"keepalive", `{"type": "keepalive", "neighbor": {"address": {"local": "192.0.2.1", "peer": "192.0.2.2"}, "direction": "receive"}}`, "heard 192.0.2.2 local=192.0.2.1"},
+		{"keepalive of 3.4", `{"type": "keepalive", "neighbor": {"address": {"peer": "192.0.2.2"}}}`, "heard 192.0.2.2 local=invalid IP"},
+		{"keepalive that was sent", `{"type": "keepalive", "neighbor": {"address": {"peer": "192.0.2.2"}, "direction": "send"}}`, `other "keepalive"`},
+		{"keepalive that was sent, 3.4", `{"type": "keepalive", "neighbor": {"address": {"peer": "192.0.2.2"}, "direction": "sent"}}`, `other "keepalive"`},
+		{"keepalive without neighbor", `{"type": "keepalive"}`, `bad "keepalive"`},
+		{"keepalive of nobody", `{"type": "keepalive", "neighbor": {"address": {"peer": "192.0.2"}}}`, `bad "keepalive"`},
 		{"summary header", "Peer            AS        up/down state       |     #sent     #recvd", "header"},
 		{"summary header of main", "Peer            AS        up/down state       |     #sent     #recvd    #pfx_in", "header"},
 		{"summary row", "192.0.2.2       65002     0:00:13 established           8          2", "session 192.0.2.2 up=true"},
@@ -225,8 +234,14 @@ func wellFormed(t *testing.T, line []byte, v Verdict) {
 	if ev, ok := v.Event.(NeighborChanged); ok && (ev.State == NeighborUnknown || !ev.Neighbor.Peer.IsValid()) {
 		t.Fatalf("%q: %+v", line, v)
 	}
+	if ev, ok := v.Event.(NeighborHeard); ok && !ev.Neighbor.Peer.IsValid() {
+		t.Fatalf("%q: %+v", line, v)
+	}
 	if v.Kind == Bad && v.Words == "" {
 		t.Fatalf("%q: bad without a reason", line)
+	}
+	if len(v.Words) > 400 || !utf8.ValidString(v.Words) {
+		t.Fatalf("%q: not for a log: %q", line, v.Words)
 	}
 	if len(bytes.TrimSpace(line)) > 0 == (v.Kind == Blank) {
 		t.Fatalf("%q: %+v", line, v)

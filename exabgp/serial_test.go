@@ -53,3 +53,28 @@ func TestNewWishForWhatIsHeld(t *testing.T) {
 	}
 	accepted(step(Written{}), again)
 }
+
+// TestSupersededEvents keeps what waits for a slow listener from growing with every poll and every keepalive, and drops
+// nothing else: the order of what is left stays.
+func TestSupersededEvents(t *testing.T) {
+	a, b := Neighbor{Peer: netip.MustParseAddr("192.0.2.2")}, Neighbor{Peer: netip.MustParseAddr("192.0.2.3")}
+	q := newQueue(supersedes)
+	listed := func(peers ...netip.Addr) Event { return NeighborsListed{Established: peers} }
+	for _, ev := range []Event{
+		NeighborHeard{a}, NeighborHeard{a}, NeighborHeard{b}, NeighborHeard{a},
+		listed(), listed(a.Peer), NeighborHeard{a}, listed(),
+		NeighborChanged{Neighbor: a, State: NeighborDown}, NeighborChanged{Neighbor: a, State: NeighborDown},
+	} {
+		q.put(ev)
+	}
+	var got []string
+	for _, ev := range q.take() {
+		got = append(got, describe(ev))
+	}
+	down := `neighbor 192.0.2.2 local=invalid IP state=1 ""`
+	want := []string{"heard 192.0.2.2 local=invalid IP", "heard 192.0.2.3 local=invalid IP", "heard 192.0.2.2 local=invalid IP",
+		"listed [192.0.2.2]", "heard 192.0.2.2 local=invalid IP", "listed []", down, down}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}

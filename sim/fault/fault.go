@@ -38,7 +38,7 @@ const (
 	PauseServer               // SIGSTOP of one server
 	KillEnsemble              // all servers
 	PauseEnsemble             // all servers
-	RollEnsemble              // the servers are killed and started one after the other, each down for For
+	RollEnsemble              // the servers are killed and started one after the other, within For
 	LagServer                 // a server is up to a second behind
 	Maintenance               // an operator creates the maintenance node, and deletes it after For
 	Until                     // the same, but it ends by what is written in it

@@ -1,0 +1,448 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"exazk/daemon"
+	"exazk/sim/exa"
+	"exazk/sim/fault"
+	"exazk/sim/zoo"
+)
+
+// faults is what goes wrong at the moment, counted, since the same may go wrong twice at once.
+type faults struct {
+	active   int // of any kind
+	zk       int // of ZooKeeper or of the way to it
+	killed   []int
+	paused   []int
+	out, in  [][]int // packets lost, by node and server
+	lastZK   time.Time
+	lastAny  time.Time
+	lastNode []time.Time
+}
+
+func newFaults(k *Knobs) faults {
+	f := faults{killed: make([]int, k.Servers), paused: make([]int, k.Servers), lastNode: make([]time.Time, k.Nodes)}
+	for range k.Nodes {
+		f.out, f.in = append(f.out, make([]int, k.Servers)), append(f.in, make([]int, k.Servers))
+	}
+	return f
+}
+
+// arrange puts the faults down.
+func (c *cluster) arrange(list []fault.Fault) {
+	for _, f := range list {
+		c.clock.At(c.start.Add(f.At), func() {
+			c.note(nil, "FAULT %v", f)
+			c.result.Faults++
+			c.touch(f)
+			c.broken.active++
+			if zkFault(f.Kind) {
+				c.broken.zk++
+			}
+			c.begin(f)
+			c.settleDown()
+			if f.Kind.Moment() {
+				c.over(f)
+			} else {
+				c.clock.At(c.start.Add(f.End()), func() {
+					c.note(nil, "over: %v", f)
+					c.end(f)
+					c.over(f)
+					c.settleDown()
+				})
+			}
+		})
+	}
+}
+
+func (c *cluster) over(f fault.Fault) {
+	c.touch(f)
+	c.broken.active--
+	if zkFault(f.Kind) {
+		c.broken.zk--
+	}
+}
+
+func (c *cluster) touch(f fault.Fault) {
+	now := c.clock.Now()
+	c.broken.lastAny = now
+	if zkFault(f.Kind) {
+		c.broken.lastZK = now
+	}
+	if !f.Kind.OfEnsemble() {
+		c.broken.lastNode[f.Node] = now
+	}
+}
+
+// settleDown looks at everything again.
+func (c *cluster) settleDown() {
+	c.fabric.lookAll()
+	for _, h := range c.hosts {
+		h.changed()
+	}
+}
+
+// zkFault says that ZooKeeper, or the way to it, is not as it should be.
+func zkFault(k fault.Kind) bool {
+	switch k {
+	case fault.CutZK, fault.CutServer, fault.SeverZK, fault.Isolate:
+		return true
+	}
+	return k.OfEnsemble()
+}
+
+func (c *cluster) begin(f fault.Fault) {
+	h := c.hosts[f.Node]
+	switch f.Kind {
+	case fault.Crash:
+		if h.off++; h.off == 1 {
+			h.lose()
+		}
+	case fault.KillExazk, fault.Reconfigure:
+		if f.Kind == fault.Reconfigure {
+			h.variants++
+			h.conf = c.knobs.config(h.n, h.variants)
+		}
+		c.killExazk(h)
+	case fault.TermExazk:
+		if l := h.life; l != nil {
+			l.do(func() { l.post(daemon.Stop{Signal: "terminated"}) })
+		}
+	case fault.PauseExazk:
+		c.pauseExazk(h, c.start.Add(f.End()))
+	case fault.KillExaBGP:
+		if h.down++; h.on {
+			h.exabgp.Kill()
+		}
+	case fault.RestartExaBGP:
+		c.drainAndStop(h, f.For)
+	case fault.PauseExaBGP:
+		c.freeze(h, c.start.Add(f.End()))
+	case fault.SlowExaBGP:
+		h.exabgp.Slow(time.Second)
+	case fault.SickCheck:
+		h.breaking++
+	case fault.HangCheck:
+		h.stalling++
+	case fault.FlapCheck:
+		c.flap(h, f.Turn, c.start.Add(f.End()))
+	case fault.LinkDown:
+		h.unplugged++
+	case fault.SilentLink:
+		c.silence(h, f.Way, 1)
+	case fault.ResetSession:
+		h.tor.Reset()
+	case fault.Isolate:
+		h.unplugged++
+		c.cut(h.n, -1, fault.Both, 1)
+	case fault.Maintenance:
+		c.flag(h, 1, "")
+	case fault.Until:
+		c.flagUntil(h, c.start.Add(f.End()))
+	case fault.Failback:
+		c.zk.Put(failbackPath+"/"+h.conf.Node, []byte(`{"by":"sim"}`))
+	default:
+		c.disturb(f, 1)
+	}
+	h.sick, h.hanging = h.breaking > 0, h.stalling > 0
+	h.plug()
+}
+
+func (c *cluster) end(f fault.Fault) {
+	h := c.hosts[f.Node]
+	switch f.Kind {
+	case fault.Crash:
+		if h.off--; h.off == 0 {
+			h.boot()
+		}
+	case fault.KillExaBGP:
+		if h.down--; h.down == 0 && h.on {
+			h.launch()
+		}
+	case fault.SlowExaBGP:
+		h.exabgp.Slow(c.knobs.Slow)
+	case fault.SickCheck:
+		h.breaking--
+	case fault.HangCheck:
+		h.stalling--
+	case fault.LinkDown:
+		h.unplugged--
+	case fault.SilentLink:
+		c.silence(h, f.Way, -1)
+	case fault.Isolate:
+		h.unplugged--
+		c.cut(h.n, -1, fault.Both, -1)
+	case fault.Maintenance:
+		c.flag(h, -1, "")
+	case fault.Until, fault.FlapCheck, fault.PauseExazk, fault.PauseExaBGP, fault.RestartExaBGP: // end by themselves
+	default:
+		c.disturb(f, -1)
+	}
+	h.sick, h.hanging = h.breaking > 0, h.stalling > 0
+	h.plug()
+}
+
+// disturb begins (1) or ends (-1) what happens to ZooKeeper.
+func (c *cluster) disturb(f fault.Fault, by int) {
+	switch f.Kind {
+	case fault.CutZK:
+		c.cut(f.Node, -1, f.Way, by)
+	case fault.CutServer:
+		c.cut(f.Node, f.Server, f.Way, by)
+	case fault.SeverZK:
+		c.zk.Sever(f.Node)
+	case fault.KillServer:
+		c.killServer(f.Server, by)
+	case fault.PauseServer:
+		c.pauseServer(f.Server, by)
+	case fault.KillEnsemble:
+		for s := range c.knobs.Servers {
+			c.killServer(s, by)
+		}
+	case fault.PauseEnsemble:
+		for s := range c.knobs.Servers {
+			c.pauseServer(s, by)
+		}
+	case fault.RollEnsemble:
+		if by > 0 {
+			c.roll(f.For)
+		}
+	case fault.LagServer:
+		lag := time.Second
+		if by < 0 {
+			lag = c.knobs.Lag
+		}
+		_ = lag // TODO
+	default:
+		panic("bug: no such fault: " + f.String())
+	}
+}
+
+func (c *cluster) killServer(s, by int) {
+	n := &c.broken.killed[s]
+	if *n += by; *n == 1 && by > 0 {
+		c.zk.Kill(s)
+	} else if *n == 0 {
+		c.zk.Start(s)
+	}
+}
+
+func (c *cluster) pauseServer(s, by int) {
+	n := &c.broken.paused[s]
+	if *n += by; *n == 1 && by > 0 {
+		c.zk.Freeze(s)
+	} else if *n == 0 {
+		c.zk.Thaw(s)
+	}
+}
+
+func (c *cluster) roll(within time.Duration) {
+	each := within / time.Duration(c.knobs.Servers)
+	for s := range c.knobs.Servers {
+		c.clock.After(each*time.Duration(s), func() { c.killServer(s, 1) })
+		c.clock.After(each*time.Duration(s)+each*9/10, func() { c.killServer(s, -1) })
+	}
+}
+
+// cut counts lost ways between a node and a server, or all servers (-1).
+func (c *cluster) cut(node, server int, way fault.Way, by int) {
+	for s := range c.knobs.Servers {
+		if server >= 0 && s != server {
+			continue
+		}
+		if way != fault.In {
+			c.broken.out[node][s] += by
+		}
+		if way != fault.Out {
+			c.broken.in[node][s] += by
+		}
+		out, in := c.broken.out[node][s] > 0, c.broken.in[node][s] > 0
+		c.zk.Mend(node, s)
+		switch {
+		case out && in:
+			c.zk.Cut(node, s, zoo.Both)
+		case out:
+			c.zk.Cut(node, s, zoo.ToServer)
+		case in:
+			c.zk.Cut(node, s, zoo.ToHost)
+		}
+	}
+}
+
+func (c *cluster) silence(h *host, way fault.Way, by int) {
+	if way != fault.In {
+		h.lostOut += by
+	}
+	if way != fault.Out {
+		h.lostIn += by
+	}
+	switch {
+	case h.lostOut > 0 && h.lostIn > 0:
+		h.silent = exa.Both
+	case h.lostOut > 0:
+		h.silent = exa.ToTor
+	case h.lostIn > 0:
+		h.silent = exa.ToHost
+	default:
+		h.silent = exa.None
+	}
+	h.tor.Silence(h.silent)
+}
+
+func (c *cluster) killExazk(h *host) {
+	if h.python != nil {
+		h.python.killed()
+		return
+	}
+	if l := h.life; l != nil && !l.dead {
+		l.kill()
+		l.pipes.Exited()
+	}
+}
+
+// pauseExazk stops the process that runs now.
+func (c *cluster) pauseExazk(h *host, until time.Time) {
+	l := h.life
+	if l == nil || l.dead {
+		return
+	}
+	if l.stops++; l.stops == 1 {
+		l.stop()
+	}
+	c.clock.At(until, func() {
+		if l.stops--; l.stops == 0 && !l.dead {
+			l.cont()
+			c.broken.lastNode[h.n] = c.clock.Now()
+			c.settleDown()
+		}
+	})
+}
+
+// freeze stops the ExaBGP that runs now.
+func (c *cluster) freeze(h *host, until time.Time) {
+	if !h.exabgp.Running() {
+		return
+	}
+	if h.frozen++; h.frozen == 1 {
+		h.exabgp.Freeze()
+	}
+	born := h.born
+	c.clock.At(until, func() {
+		if h.born != born || !h.exabgp.Running() {
+			return
+		}
+		if h.frozen--; h.frozen == 0 {
+			h.exabgp.Thaw()
+			c.broken.lastNode[h.n] = c.clock.Now()
+			c.settleDown()
+		}
+	})
+}
+
+func (c *cluster) flap(h *host, turn time.Duration, until time.Time) {
+	sick := false
+	var next func()
+	next = func() {
+		over := !c.clock.Now().Before(until)
+		switch {
+		case over && !sick:
+			return
+		case sick:
+			h.breaking--
+		default:
+			h.breaking++
+		}
+		sick = !sick
+		h.sick = h.breaking > 0
+		c.note(h, "check: %v", map[bool]string{true: "fails", false: "passes"}[h.sick])
+		c.broken.lastNode[h.n] = c.clock.Now()
+		c.settleDown()
+		if at := c.clock.Now().Add(turn); sick && at.After(until) {
+			c.clock.At(until, next)
+		} else if !over {
+			c.clock.At(at, next)
+		}
+	}
+	next()
+}
+
+// flag counts the operators who want a node drained.
+func (c *cluster) flag(h *host, by int, data string) {
+	path := maintenancePath + "/" + h.conf.Node
+	if h.flags += by; h.flags == 1 && by > 0 {
+		c.zk.Put(path, []byte(data))
+	} else if h.flags == 0 {
+		c.zk.Remove(path)
+	}
+}
+
+func (c *cluster) flagUntil(h *host, until time.Time) {
+	path := maintenancePath + "/" + h.conf.Node
+	if _, _, there := c.zk.Read(path); there {
+		return
+	}
+	c.zk.Put(path, fmt.Appendf(nil, `{"reason":"sim","until":%q}`, until.Format(time.RFC3339Nano)))
+	c.clock.At(until, func() { c.settleDown() })
+}
+
+// drainAndStop is what systemd does by the drop-in: drain, wait, stop, and later start and end the drain.
+func (c *cluster) drainAndStop(h *host, down time.Duration) {
+	if !h.on || h.down > 0 {
+		return
+	}
+	c.flag(h, 1, "")
+	deadline := c.clock.Now().Add(30 * time.Second)
+	var wait func()
+	wait = func() {
+		if !h.idle() && c.clock.Now().Before(deadline) && h.exabgp.Running() {
+			c.clock.After(100*time.Millisecond, wait)
+			return
+		}
+		c.note(h, "ExaBGP is stopped")
+		h.down++
+		if h.on {
+			h.exabgp.Term()
+		}
+		c.broken.lastNode[h.n] = c.clock.Now()
+		c.settleDown()
+		c.clock.After(max(down, 100*time.Millisecond), func() {
+			c.note(h, "ExaBGP is started")
+			if h.down--; h.down == 0 && h.on {
+				h.launch()
+			}
+			c.flag(h, -1, "")
+			c.broken.lastNode[h.n] = c.clock.Now()
+			c.settleDown()
+		})
+	}
+	wait()
+}
+
+// idle says that exazk has withdrawn everything, and ExaBGP has acknowledged that.
+func (h *host) idle() bool {
+	if h.life == nil || len(h.life.last.Want.Statuses) == 0 {
+		return false
+	}
+	for _, r := range h.life.last.Want.Statuses[serviceName].Routes {
+		if r.Verdict != "withdraw" || r.Pending {
+			return false
+		}
+	}
+	return true
+}
+
+// finish is what the operators do when all is over: no node stays drained or waits for a word.
+func (c *cluster) finish() {
+	c.clock.At(c.start.Add(faultsTo+time.Second), func() {
+		for _, h := range c.hosts {
+			h.flags = 0
+			c.zk.Remove(maintenancePath + "/" + h.conf.Node)
+			c.zk.Put(failbackPath+"/"+h.conf.Node, []byte(`{"by":"sim"}`))
+		}
+		c.note(nil, "no faults from here on; every node may take its VIPs back")
+		c.settleDown()
+	})
+	c.clock.At(c.start.Add(settledBy), c.checkSteady)
+}

@@ -1,0 +1,174 @@
+package sim
+
+import (
+	"net/netip"
+	"time"
+
+	"exazk/daemon"
+	"exazk/sim/exa"
+	"exazk/zkstate"
+)
+
+// host is a load balancer with its ToR.
+type host struct {
+	c      *cluster
+	n      int
+	conf   *daemon.Config
+	exabgp *exa.ExaBGP
+	tor    *exa.Tor
+	life   *life // the process of exazk, or the last one that there was
+	python *python
+
+	lives    int // of exazk
+	variants int // of its configuration
+
+	on        bool
+	linkUp    bool
+	silent    exa.Way
+	sick      bool // what the check looks at is broken, and so is what users get
+	hanging   bool // the check does not end, and what users get is broken too
+	born      int  // how often ExaBGP was started
+	frozen    int  // faults that stop the ExaBGP that runs now
+	unplugged int  // faults that pull the link
+	down      int  // faults that keep ExaBGP down
+	off       int  // faults that keep the power off
+	breaking  int  // faults that break the check
+	stalling  int  // faults that make it hang
+	flags     int  // operators that want it drained
+	lostOut   int  // faults that lose what it sends to its ToR
+	lostIn    int  // and what it should get
+	prefixes  []netip.Prefix
+
+	monitors hostMonitors
+}
+
+func newHost(c *cluster, n int) *host {
+	h := &host{c: c, n: n, linkUp: true, conf: c.knobs.config(n, 0), monitors: newHostMonitors(c.knobs.Nodes)}
+	h.prefixes = []netip.Prefix{netip.PrefixFrom(localOf(n), 29)}
+	h.tor = exa.NewTor(c.clock, c.rand, func(_ *exa.Tor, p netip.Prefix) { c.fabric.told(h, p) })
+	k := &c.knobs
+	h.exabgp = exa.New(c.clock, c.rand, exa.Config{
+		Acks: k.Acks, Changes: k.Changes, Keepalives: k.Keepalives, HoldTime: k.HoldTime,
+		Peers: []exa.Peer{{Local: localOf(n), Peer: peerOf(n)}}, Slow: k.Slow,
+	}, h, []*exa.Tor{h.tor})
+	return h
+}
+
+// Start is ExaBGP starting its process.
+func (h *host) Start(p *exa.Pipes) {
+	h.c.note(h, "exazk starts")
+	if h.python != nil {
+		h.python.begin(p)
+		return
+	}
+	h.life = begin(h, h.conf, p)
+	h.changed()
+}
+
+// launch starts ExaBGP.
+func (h *host) launch() {
+	h.born++
+	h.frozen = 0
+	h.exabgp.Start()
+	h.changed()
+}
+
+// Kill is ExaBGP ending with its process.
+func (h *host) Kill() {
+	if h.life != nil {
+		h.life.kill()
+	}
+	if h.python != nil {
+		h.python.kill()
+	}
+}
+
+// boot starts what systemd starts.
+func (h *host) boot() {
+	h.on = true
+	h.c.note(h, "boots")
+	if h.down == 0 {
+		h.launch()
+	}
+	h.plug()
+	h.changed()
+}
+
+// lose is a loss of power: nobody is told.
+func (h *host) lose() {
+	h.on = false
+	if h.life != nil && !h.life.dead {
+		h.life.dead = true
+		if h.life.client != nil {
+			h.life.client.Lose()
+		}
+	}
+	if h.python != nil {
+		h.python.lose()
+	}
+	h.exabgp.Kill()
+	h.plug()
+	h.changed()
+}
+
+// plug puts the link into the state that follows from all that happens to it. A host without power has no carrier.
+func (h *host) plug() {
+	up := h.on && h.unplugged == 0
+	if up == h.linkUp {
+		return
+	}
+	h.linkUp = up
+	h.tor.Link(up)
+	if h.life != nil && h.c.knobs.Links {
+		h.c.clock.After(h.c.upTo(20*time.Millisecond), func() {
+			if l := h.life; l != nil {
+				l.do(func() { l.carrier(h.linkUp) })
+			}
+		})
+	}
+	h.changed()
+}
+
+// alive says that exazk runs and can act.
+func (h *host) alive() bool {
+	return h.on && h.life != nil && !h.life.dead && !h.life.paused && h.exabgp.Running() && h.frozen == 0
+}
+
+// able says that what exazk decides reaches the ToR.
+func (h *host) able() bool { return h.alive() && h.linkUp && h.silent == exa.None }
+
+// broken says that users get no answer from it.
+func (h *host) broken() bool { return h.sick || h.hanging }
+
+// drained says that an operator's maintenance node is there.
+func (h *host) drained() bool {
+	_, _, ok := h.c.zk.Read(maintenancePath + "/" + h.conf.Node)
+	return ok
+}
+
+// owns says that it is configured as the owner of a VIP.
+func (h *host) owns(v int) bool { return v == h.n || h.c.knobs.Shared && h.n == 1 && v == 0 }
+
+// verdict is what exazk decided about a VIP.
+func (h *host) verdict(v int) (daemon.VIPVerdict, bool) {
+	if h.life == nil || v >= len(h.life.last.Why) {
+		return daemon.VIPVerdict{}, false
+	}
+	return h.life.last.Why[v], true
+}
+
+func (h *host) changed() { h.c.changed(h) }
+
+// storeConfig is run.go's.
+func storeConfig(cfg *daemon.Config, id daemon.Identity) zkstate.Config {
+	s := &cfg.Services[0]
+	zs := zkstate.Service{Name: s.Name, ClaimsPath: s.ClaimsPath, MaintenancePath: s.MaintenancePath, FailbackPath: s.FailbackPath, StatusPath: s.StatusPath}
+	for _, p := range s.Authoritative {
+		zs.Authoritative = append(zs.Authoritative, daemon.ClaimName(p))
+	}
+	zs.VIPs = append(zs.VIPs, zs.Authoritative...)
+	for _, p := range s.BackupFor {
+		zs.VIPs = append(zs.VIPs, daemon.ClaimName(p))
+	}
+	return zkstate.Config{Servers: []string{"zk:2181"}, SessionTimeout: cfg.ZooKeeper.SessionTimeout, Node: id.Node, Instance: id.Instance, Services: []zkstate.Service{zs}}
+}

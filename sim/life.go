@@ -1,0 +1,360 @@
+package sim
+
+import (
+	"time"
+
+	"exazk/daemon"
+	"exazk/exabgp"
+	"exazk/health"
+	"exazk/link"
+	"exazk/sim/exa"
+	"exazk/sim/vclock"
+	"exazk/sim/zoo"
+	"exazk/zkstate"
+)
+
+// life is one process of exazk: its machines, and in the place of their goroutines what the shells around them do
+// (daemon.Loop, exabgp.Process, zkstate.Session, health.Checker).
+type life struct {
+	h    *host
+	conf *daemon.Config
+
+	core    *daemon.Core
+	writer  *exabgp.Writer
+	store   *zkstate.Machine
+	check   *health.Machine
+	pipes   *exa.Pipes
+	client  *zoo.Client
+	last    daemon.Decision
+	written string // to ExaBGP, last
+
+	dead, paused bool
+	stops        int      // faults that stop it
+	backlog      []func() // what waits for the end of a pause
+
+	events   inbox[daemon.Event]
+	heard    inbox[exabgp.Input]
+	read     inbox[zkstate.Input]
+	table    *exabgp.Table
+	want     *zkstate.Want
+	resync   bool
+	loopWake alarm
+	exaWake  alarm
+	zkWake   alarm
+
+	leaving bool // the loop has ended
+	closed  bool // the store has ended
+	began   time.Time
+	checked time.Time // when the check that runs began
+	hangs   bool      // it will run into its timeout
+}
+
+// inbox is a queue with a goroutine behind it that takes a moment to wake up.
+type inbox[T any] struct {
+	queue  []T
+	posted bool
+}
+
+func (l *life) now() time.Time { return l.h.c.clock.Now() }
+
+// begin starts the process.
+func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
+	h.lives++
+	id := daemon.Identity{Node: conf.Node, Instance: instanceName(h.lives), Version: "sim", Since: h.c.clock.Now()}
+	l := &life{h: h, conf: conf, pipes: pipes, began: h.c.clock.Now()}
+	l.core = daemon.NewCore(conf, id)
+	l.writer = exabgp.NewWriter(exabgp.Options{Track: conf.ExaBGP.TrackNeighbors})
+	l.store = zkstate.NewMachine(storeConfig(conf, id), h.c.quiet)
+	s := &conf.Services[0].Check
+	l.check = health.NewMachine(health.Config{Interval: s.Interval, FastInterval: s.FastInterval, Timeout: s.Timeout, Rise: s.Rise, Fall: s.Fall})
+	l.loopWake = newAlarm(h.c.clock, func() { l.do(func() { l.step(daemon.Tick{}) }) })
+	l.exaWake = newAlarm(h.c.clock, func() { l.do(func() { l.write(exabgp.Tick{}) }) })
+	l.zkWake = newAlarm(h.c.clock, func() { l.do(func() { l.keep(zkstate.Tick{}) }) })
+	pipes.OnLine(func(v exabgp.Verdict) { l.hear(v) })
+	pipes.OnEnd(func(err error) { post(l, &l.heard, exabgp.Input(exabgp.Ended{Err: err}), l.write) })
+	l.after(l.wait(), func() {
+		l.write(exabgp.Begin{})
+		l.keep(zkstate.Tick{})
+		l.step(daemon.Tick{})
+		if h.c.knobs.Links {
+			l.carrier(h.linkUp)
+		}
+		l.examine()
+	})
+	return l
+}
+
+// do runs f as the process would: not at all when it is dead, later when it is stopped.
+func (l *life) do(f func()) {
+	switch {
+	case l.dead:
+	case l.paused:
+		l.backlog = append(l.backlog, f)
+	default:
+		f()
+	}
+}
+
+func (l *life) after(d time.Duration, f func()) { l.h.c.clock.After(d, func() { l.do(f) }) }
+
+// wait is how long a goroutine waits for its turn.
+func (l *life) wait() time.Duration { return l.h.c.upTo(l.h.c.knobs.Delay) }
+
+// post puts v into a queue and wakes its goroutine, which hands all that it finds to f.
+func post[T any](l *life, in *inbox[T], v T, f func(T)) {
+	in.queue = append(in.queue, v)
+	if in.posted {
+		return
+	}
+	in.posted = true
+	l.after(l.wait(), func() {
+		in.posted = false
+		queue := in.queue
+		in.queue = nil
+		for _, v := range queue {
+			if !l.dead {
+				f(v)
+			}
+		}
+	})
+}
+
+func (l *life) post(ev daemon.Event) { post(l, &l.events, ev, l.step) }
+
+// step is daemon.Loop's.
+func (l *life) step(ev daemon.Event) {
+	if l.leaving {
+		return
+	}
+	d := l.core.Step(l.now(), ev)
+	if d.Table.Epoch != l.last.Table.Epoch || !sameRoutes(d.Table.Routes, l.last.Table.Routes) {
+		table := d.Table
+		first := l.table == nil
+		if l.table = &table; first {
+			l.after(l.wait(), l.tell)
+		}
+	}
+	if !d.Want.Equal(l.last.Want) {
+		l.want = &d.Want
+		l.nudge()
+	}
+	if d.Resync {
+		l.resync = true
+		l.nudge()
+	}
+	before := l.last
+	l.last = d
+	l.h.c.decided(l.h, ev, before, d)
+	l.loopWake.set(d.Wake)
+	if d.Exit != daemon.Stay {
+		l.leaving = true
+		l.loopWake.set(time.Time{})
+		abandon := d.Exit == daemon.Abandon
+		post(l, &l.read, zkstate.Input(zkstate.Stop{Abandon: abandon}), l.keep)
+		l.after(stopWithin, l.end)
+	}
+}
+
+// stopWithin is zkstate.Session's bound for its end.
+const stopWithin = 1200 * time.Millisecond
+
+func sameRoutes(a, b []exabgp.Route) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// end closes what is open, and the process ends.
+func (l *life) end() {
+	if l.closed {
+		return
+	}
+	l.closed = true
+	if l.client != nil {
+		l.client.Close()
+	}
+	l.after(l.h.c.knobs.Packet*3+time.Millisecond, func() {
+		l.dead = true
+		l.h.c.note(l.h, "exazk has ended")
+		l.pipes.Exited()
+		l.h.changed()
+	})
+}
+
+// kill is SIGKILL.
+func (l *life) kill() {
+	if l.dead {
+		return
+	}
+	l.dead = true
+	if l.client != nil {
+		l.client.Die()
+	}
+}
+
+func (l *life) stop() {
+	l.paused = true
+	l.pipes.Stop()
+	if l.client != nil {
+		l.client.Pause()
+	}
+}
+
+func (l *life) cont() {
+	l.paused = false
+	backlog := l.backlog
+	l.backlog = nil
+	for _, f := range backlog {
+		l.do(f)
+	}
+	l.pipes.Resume()
+	if l.client != nil {
+		l.client.Resume()
+	}
+}
+
+// tell is what exabgp.Process does with a table.
+func (l *life) tell() {
+	t := l.table
+	l.table = nil
+	l.write(exabgp.Told{Table: *t})
+}
+
+func (l *life) hear(v exabgp.Verdict) {
+	switch v.Kind {
+	case exabgp.Blank, exabgp.Other, exabgp.Bad:
+		return
+	}
+	post(l, &l.heard, exabgp.Input(exabgp.Heard{Verdict: v}), l.write)
+}
+
+// write is exabgp.Process's loop.
+func (l *life) write(in exabgp.Input) {
+	out := l.writer.Step(l.now(), in)
+	for _, ev := range out.Events {
+		l.post(daemon.FromExaBGP{Event: ev})
+	}
+	if out.Write != nil {
+		l.h.c.wrote(l.h, out.Write)
+		l.pipes.Write(out.Write, func(err error) {
+			post(l, &l.heard, exabgp.Input(exabgp.Written{Err: err}), l.write)
+		})
+	}
+	l.exaWake.set(out.Wake)
+}
+
+// nudge wakes zkstate.Session's loop.
+func (l *life) nudge() { post(l, &l.read, zkstate.Input(zkstate.Tick{}), l.keep) }
+
+// keep is zkstate.Session's loop.
+func (l *life) keep(in zkstate.Input) {
+	if l.closed {
+		return
+	}
+	if want := l.want; want != nil {
+		l.want = nil
+		l.act(l.store.Step(l.now(), zkstate.SetWant{Want: *want}))
+	}
+	if l.resync {
+		l.resync = false
+		l.act(l.store.Step(l.now(), zkstate.ResyncAsked{}))
+	}
+	if !l.closed {
+		l.act(l.store.Step(l.now(), in))
+	}
+}
+
+func (l *life) act(out zkstate.Output) {
+	if out.Open != 0 {
+		if l.client != nil {
+			l.client.Close()
+		}
+		l.client = l.h.c.zk.Connect(l.h.n, out.Open, l.conf.ZooKeeper.SessionTimeout, func(in zkstate.Input) {
+			post(l, &l.read, in, l.keep)
+		})
+	}
+	for _, call := range out.Calls {
+		l.h.c.called(l, call)
+		l.client.Send(call)
+	}
+	for _, ev := range out.Events {
+		l.post(daemon.FromZooKeeper{Event: ev})
+	}
+	if out.Done {
+		l.end()
+		return
+	}
+	l.zkWake.set(out.Wake)
+}
+
+// carrier is what link.Watcher sees.
+func (l *life) carrier(up bool) {
+	l.post(daemon.FromLink{Changed: link.Changed{Interface: "eth0", Up: up, Prefixes: l.h.prefixes}})
+}
+
+// examine is one run of health.Checker: it begins now, and its end is put down.
+func (l *life) examine() {
+	l.checked, l.hangs = l.now(), l.h.hanging
+	takes := time.Millisecond + l.h.c.upTo(l.h.c.knobs.CheckTakes)
+	if l.hangs {
+		takes = l.conf.Services[0].Check.Timeout
+	}
+	l.after(takes, l.examined)
+}
+
+func (l *life) examined() {
+	r := health.Result{OK: !l.hangs && !l.h.sick}
+	if l.hangs {
+		r.TimedOut, r.ExitCode, r.Err = true, -1, "timed out"
+	} else if !r.OK {
+		r.ExitCode = 1
+	}
+	o := l.check.Step(l.checked, l.now(), r)
+	if o.From != o.To {
+		l.post(daemon.FromHealth{Changed: health.Changed{Service: serviceName, State: o.To, Result: r, Took: l.now().Sub(l.checked)}})
+	}
+	if !l.leaving {
+		l.h.c.clock.At(o.Next, func() { l.do(l.examine) })
+	}
+}
+
+// alarm is a timer that is set anew all the time.
+type alarm struct {
+	clock *vclock.Clock
+	want  time.Time // zero while it is off
+	armed time.Time // the earliest instant for which something is put down; zero if nothing is
+	check func()
+}
+
+func newAlarm(clock *vclock.Clock, ring func()) alarm { return alarm{clock: clock, check: ring} }
+
+// set has the alarm ring at t, and not at the instant of before; zero means not at all.
+func (a *alarm) set(t time.Time) {
+	a.want = t
+	if !t.IsZero() && (a.armed.IsZero() || t.Before(a.armed)) {
+		a.arm(t)
+	}
+}
+
+func (a *alarm) arm(t time.Time) {
+	a.armed = t
+	a.clock.At(t, func() {
+		if a.armed.Equal(t) {
+			a.armed = time.Time{}
+		}
+		switch now := a.clock.Now(); {
+		case a.want.IsZero():
+		case !now.Before(a.want):
+			a.want = time.Time{}
+			a.check()
+		case a.armed.IsZero():
+			a.arm(a.want)
+		}
+	})
+}

@@ -1,0 +1,212 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"exazk/daemon"
+	"exazk/sim/fault"
+)
+
+// Length is how long a run is. The cluster starts, then there are faults, and then there are none.
+const (
+	Length = 5 * time.Minute
+	// faultsFrom leaves the time to start: checks, sessions, start_grace.
+	faultsFrom = 30 * time.Second
+	// faultsTo is when every fault is over.
+	faultsTo = 190 * time.Second
+	// settledBy is when the steady state must be reached, and from then on nothing may move.
+	settledBy = 260 * time.Second
+)
+
+// Knobs are what a run is made of, save its faults. Their text is TOML.
+type Knobs struct {
+	Seed    uint64 `toml:"seed"`    // of every delay and of every draw in the run
+	Nodes   int    `toml:"nodes"`   // 2 to 7
+	Servers int    `toml:"servers"` // of ZooKeeper: 1 or 3
+
+	Planned bool `toml:"planned"` // nothing happens but what an operator means: nobody may notice
+	Still   bool `toml:"still"`   // nothing happens to any node, save that exazk is killed: no route may move
+	Shared  bool `toml:"shared"`  // the first two nodes are both configured as the owner of the first VIP
+	Python  bool `toml:"python"`  // the last node runs the Python tool
+
+	SessionTimeout time.Duration `toml:"session_timeout"`
+	ServerTick     time.Duration `toml:"server_tick"`
+	HoldTime       time.Duration `toml:"hold_time"`  // of BGP
+	Keepalives     bool          `toml:"keepalives"` // ExaBGP tells of them, and exazk counts them
+	Changes        bool          `toml:"changes"`    // ExaBGP tells of its neighbors; else they are polled
+	Acks           bool          `toml:"acks"`       // ExaBGP answers commands
+	Links          bool          `toml:"links"`      // exazk sees the carrier of its links
+	Delay          time.Duration `toml:"delay"`      // that a goroutine waits for its turn, at most
+	Packet         time.Duration `toml:"packet"`     // that a packet takes, at most
+	Propagation    time.Duration `toml:"propagation"`
+	Slow           time.Duration `toml:"slow"` // what ExaBGP takes for a command, at most
+	Lag            time.Duration `toml:"lag"`  // of a server that follows, at most
+	CheckTakes     time.Duration `toml:"check_takes"`
+
+	Overlap       time.Duration `toml:"overlap"`
+	DrainTimeout  time.Duration `toml:"drain_timeout"`
+	DrainStyle    string        `toml:"drain_style"`
+	StartGrace    time.Duration `toml:"start_grace"`
+	OnZKLoss      string        `toml:"on_zk_loss"`
+	Failback      string        `toml:"failback"`
+	FailbackDelay time.Duration `toml:"failback_delay"`
+	FlapHold      time.Duration `toml:"flap_hold"`
+	LastResort    bool          `toml:"last_resort"`
+	Rise          int           `toml:"rise"`
+	Fall          int           `toml:"fall"`
+}
+
+// Plan is a run before it is played.
+type Plan struct {
+	Knobs  Knobs
+	Faults []fault.Fault
+}
+
+// Draw makes the plan of a seed.
+func Draw(seed uint64) Plan {
+	r := rand.New(rand.NewPCG(seed, 1))
+	one := func(n int) bool { return r.IntN(n) == 0 }
+	pick := func(of ...time.Duration) time.Duration { return of[r.IntN(len(of))] }
+	const ms = time.Millisecond
+	k := Knobs{
+		Seed: seed, Nodes: 2 + min(r.IntN(6), r.IntN(6)), Servers: 1 + 2*r.IntN(2),
+		Planned: one(4), Shared: one(12), Python: one(12),
+		SessionTimeout: pick(4*time.Second, 4*time.Second, 6*time.Second, 10*time.Second), ServerTick: pick(100*ms, 500*ms, 2*time.Second),
+		HoldTime: pick(3*time.Second, 3*time.Second, 9*time.Second), Keepalives: !one(3), Changes: !one(8), Acks: !one(8), Links: !one(4),
+		Delay: pick(ms, ms, 5*ms, 50*ms), Packet: pick(ms, 5*ms, 40*ms), Propagation: pick(5*ms, 50*ms, 200*ms),
+		Slow: pick(2*ms, 20*ms, 100*ms), Lag: pick(0, 10*ms, 300*ms), CheckTakes: pick(5*ms, 50*ms, 300*ms),
+		Overlap: pick(time.Second, time.Second, 500*ms, 3*time.Second), DrainTimeout: pick(10*time.Second, 10*time.Second, 5*time.Second, 20*time.Second),
+		DrainStyle: "withdraw", StartGrace: pick(15*time.Second, 15*time.Second, 8*time.Second), OnZKLoss: "hold", Failback: "auto",
+		FlapHold: pick(time.Minute, 0, 5*time.Second), LastResort: one(4), Rise: 1 + r.IntN(3), Fall: 1 + r.IntN(3),
+	}
+	if one(4) {
+		k.DrainStyle = "gshut"
+	}
+	if one(6) {
+		k.OnZKLoss = []string{"withdraw", "announce"}[r.IntN(2)]
+	}
+	switch r.IntN(8) {
+	case 0:
+		k.Failback = "manual"
+	case 1:
+		k.FailbackDelay = pick(2*time.Second, 20*time.Second)
+	}
+	if k.SessionTimeout < 2*k.ServerTick {
+		k.ServerTick = 500 * ms
+	}
+	if k.Still = !k.Planned && one(6); k.Still {
+		k.OnZKLoss, k.Shared, k.Python = "hold", false, false
+	}
+	opt := fault.Options{Nodes: k.Nodes, Servers: k.Servers, From: faultsFrom, To: faultsTo}
+	if k.Planned {
+		opt.Kinds = slices.DeleteFunc(fault.All(), func(k fault.Kind) bool { return !k.Planned() })
+	}
+	if k.Still {
+		opt.Kinds = []fault.Kind{fault.KillExazk, fault.SeverZK, fault.KillServer, fault.KillEnsemble, fault.RollEnsemble, fault.LagServer, fault.PauseServer}
+	}
+	return Plan{Knobs: k, Faults: fault.Draw(r, opt)}
+}
+
+// String is the text of a plan: its knobs, a line "faults:", and one line for each fault.
+func (p Plan) String() string {
+	b := &strings.Builder{}
+	if err := toml.NewEncoder(b).Encode(p.Knobs); err != nil {
+		panic("bug: knobs do not encode: " + err.Error())
+	}
+	b.WriteString("faults:\n")
+	for _, f := range p.Faults {
+		fmt.Fprintln(b, f)
+	}
+	return b.String()
+}
+
+// Parse reads the text of a plan.
+func Parse(text string) (Plan, error) {
+	knobs, faults, ok := strings.Cut(text, "faults:\n")
+	if !ok {
+		return Plan{}, fmt.Errorf("plan: no line \"faults:\" between its knobs and its faults")
+	}
+	var p Plan
+	meta, err := toml.Decode(knobs, &p.Knobs)
+	if err != nil {
+		return Plan{}, fmt.Errorf("plan: %w", err)
+	}
+	if u := meta.Undecoded(); len(u) > 0 {
+		return Plan{}, fmt.Errorf("plan: there is no knob %q", u[0].String())
+	}
+	for line := range strings.Lines(faults) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		f, err := fault.Parse(line)
+		if err != nil {
+			return Plan{}, err
+		}
+		if f.Node >= p.Knobs.Nodes || f.Server >= p.Knobs.Servers {
+			return Plan{}, fmt.Errorf("fault %q: there is no such node or server", line)
+		}
+		p.Faults = append(p.Faults, f)
+	}
+	if k := p.Knobs; k.Nodes < 1 || k.Nodes > 9 || k.Servers < 1 || k.Rise < 1 || k.Fall < 1 || k.SessionTimeout <= 0 || k.HoldTime < 3*time.Second {
+		return Plan{}, fmt.Errorf("plan: nodes, servers, session_timeout, hold_time, rise and fall must make sense")
+	}
+	return p, nil
+}
+
+const serviceName = "apex"
+
+func vipOf(n int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 20, 255, byte(n + 1)}), 32)
+}
+
+func localOf(n int) netip.Addr { return netip.AddrFrom4([4]byte{172, 16, byte(n + 1), 1}) }
+func peerOf(n int) netip.Addr  { return netip.AddrFrom4([4]byte{172, 16, byte(n + 1), 6}) }
+
+// config is that of one node. variant is another one each time that an operator changes it.
+func (k *Knobs) config(n, variant int) *daemon.Config {
+	s := daemon.Service{
+		Name: serviceName, OnZKLoss: daemon.Policy(k.OnZKLoss), Overlap: k.Overlap, DrainTimeout: k.DrainTimeout, StartGrace: k.StartGrace,
+		DrainStyle: daemon.DrainStyle(k.DrainStyle), Failback: daemon.Failback(k.Failback), FailbackDelay: k.FailbackDelay,
+		FlapHold: k.FlapHold, LastResort: k.LastResort, MinNeighbors: 1,
+		Check:    daemon.Check{Command: "true", Interval: time.Second, FastInterval: 200 * time.Millisecond, Timeout: time.Second, Rise: k.Rise, Fall: k.Fall},
+		Announce: daemon.Attributes{MED: 100, BackupMED: 200, DrainMED: 1000},
+	}
+	if variant%2 == 1 {
+		s.Overlap, s.DrainTimeout, s.FailbackDelay = k.Overlap*2, k.DrainTimeout+time.Second, k.FailbackDelay/2
+	}
+	node := nodeName(n)
+	s.ClaimsPath = claimsPath
+	s.MaintenancePath = maintenancePath + "/" + node
+	s.FailbackPath = failbackPath + "/" + node
+	s.StatusPath = statusPath + "/" + node
+	for i := range k.Nodes {
+		if i == n || k.Shared && n == 1 && i == 0 {
+			s.Authoritative = append(s.Authoritative, vipOf(i))
+		} else {
+			s.BackupFor = append(s.BackupFor, vipOf(i))
+		}
+	}
+	cfg := &daemon.Config{Node: node, Services: []daemon.Service{s}}
+	cfg.ZooKeeper.SessionTimeout = k.SessionTimeout
+	cfg.ExaBGP.TrackNeighbors = true
+	if k.Keepalives {
+		cfg.ExaBGP.HoldTime = k.HoldTime
+	}
+	return cfg
+}
+
+const (
+	claimsPath      = "/exabgp/service/" + serviceName
+	maintenancePath = "/exabgp/maintenance/" + serviceName
+	failbackPath    = "/exabgp/failback/" + serviceName
+	statusPath      = "/exabgp/status/" + serviceName
+)
+
+func nodeName(n int) string { return fmt.Sprintf("node%d", n+1) }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -35,7 +36,9 @@ func TestDefaults(t *testing.T) {
 // TestRenderReadsBack checks that "exazk check" prints a file that means the same.
 func TestRenderReadsBack(t *testing.T) {
 	text := strings.ReplaceAll(storyConfig, `command = "true"`, `command = "echo \"a\\b\tc\" | grep -q '✓'"`) +
-		"[[service]]\nname = \"dns\"\nauthoritative = [\"2001:db8::53\", \"192.0.2.0/24\"]\nmin_neighbors = 2\n[service.check]\ncommand = \"true\"\n[service.announce]\nmed = 0\nbackup_med = 4294967295\n"
+		"[[service]]\nname = \"dns\"\nauthoritative = [\"2001:db8::53\", \"192.0.2.0/24\"]\nmin_neighbors = 2\n[service.check]\ncommand = \"true\"\n[service.announce]\nmed = 0\nbackup_med = 4294967295\n" +
+		"[[service]]\nname = \"ntp\"\nbackup_for = [\"192.0.2.123\"]\nlast_resort = true\nfailback = \"manual\"\nflap_hold = \"1.5s\"\n[service.check]\ncommand = \"true\"\n[service.announce]\nnext_hop = \"192.0.2.1\"\n" +
+		"[exabgp]\nneighbor_tracking = \"off\"\nhold_time = \"9s\"\nneighbors = [\"172.16.1.6\", \"2001:db8::6\"]\n"
 	c, err := ParseConfig("a.toml", text)
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +104,8 @@ func TestBadConfigs(t *testing.T) {
 		"second service's key":  {storyConfig + "[[service]]\nname = \"b\"\nauthoritative = [\"192.0.2.1\"]\nfoo = 1\n[service.check]\ncommand = \"true\"\nrise = 0\n", []string{"f.toml:16: service.foo: unknown key", "f.toml:19: service[1].check.rise: 0 is out of range; remedy: write 1 to 1000"}},
 		"duration without unit": {replace(check, check+"\ninterval = 6\ntimeout = \"5\""), []string{`f.toml:13: service[0].check.interval: 6 is not a duration; remedy: write a string with a unit`, `"5" is not a duration; remedy: give it a unit`}},
 		"types":                 {"node = 1\n[log]\nsyslog = \"yes\"\nlevel = 3\n[zookeeper]\nhosts = \"zk\"\n[exabgp]\nneighbor_tracking = true\n[[service]]\nname = \"a\"\nauthoritative = [5]\nmin_neighbors = \"1\"\n[service.check]\ncommand = true\n", []string{`node: 1 is not a string; remedy: put it in quotes`, `log.syslog: "yes" is not a boolean`, "log.level: 3 is not a string", `zookeeper.hosts: "zk" is not a list`, "exabgp.neighbor_tracking: true is not a string", "authoritative: 5 in the list is not a string", `min_neighbors: "1" is not a whole number`, "check.command: true is not a string"}},
+		"types of others": {storyConfig + "[service.announce]\nnext_hop = 1\nmed = \"low\"\n[exabgp]\nneighbors = \"r1\"\nhold_time = 3\n[[service]]\nname = \"b\"\nauthoritative = [\"192.0.2.1\"]\nzk_path_service = 1\nlast_resort = \"no\"\n[service.check]\ncommand = \"true\"\n",
+			[]string{"f.toml:14: service[0].announce.next_hop: 1 is not a string", `f.toml:15: service[0].announce.med: "low" is not a whole number`, `f.toml:17: exabgp.neighbors: "r1" is not a list`, "f.toml:18: exabgp.hold_time: 3 is not a duration", "f.toml:22: service[1].zk_path_service: 1 is not a string", `f.toml:23: service[1].last_resort: "no" is not a boolean`}},
 		"vip twice":             {replace(vips, `authoritative = ["10.20.255.2"]`), []string{`f.toml:10: service[0].backup_for: the VIP 10.20.255.2 is there twice, first at f.toml:9: service[0].authoritative; remedy: keep one of the two`}},
 		"bad addresses":         {replace(vips, `authoritative = ["10.20.255", "10.20.255.9/24", "::ffff:1.2.3.4", "fe80::1%eth0", "0.0.0.0/0", "127.0.0.1", "224.0.0.1", "10.0.0.1/33"]`), []string{`"10.20.255" is not an address`, `"10.20.255.9/24" has bits set after its mask; remedy: write 10.20.255.0/24`, "IPv4 written as IPv6", "has a zone", "is the default route", `"127.0.0.1" cannot be announced`, `"224.0.0.1" cannot be announced`, `"10.0.0.1/33" is not an address`}},
 		"no vips":               {strings.ReplaceAll(replace(vips, ""), `backup_for = ["10.20.255.2", "10.20.255.3"]`, ""), []string{"service[0].authoritative: no VIP"}},
@@ -164,10 +169,29 @@ func TestFlagsConfig(t *testing.T) {
 	if c, err = FlagsConfig(Flags{Name: "apex", ZKHosts: []string{"zk1"}, PathMaintenance: "/m/apex/node7", ZooKeeperOnly: true}); err != nil || c.Services[0].MaintenancePath != "/m/apex/node7" {
 		t.Errorf("got %+v, error %v", c, err)
 	}
-	_, err = FlagsConfig(Flags{AuthIPs: []string{"x"}, ZKHosts: []string{"zk"}})
-	for _, want := range []string{"--name: missing", `--auth-ip: "x" is not an address`, "--local-check: no check"} {
+	_, err = FlagsConfig(Flags{AuthIPs: []string{"x"}, ZKHosts: []string{"zk"}, PathService: "/exabgp/failback/"})
+	for _, want := range []string{"--name: missing", `--auth-ip: "x" is not an address`, "--local-check: no check", `--zk-path-service: "/exabgp/failback/" is not a path`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in: %v", want, err)
+		}
+	}
+}
+
+// TestFlagsConfigNamesWhatHasNoFlag meets a fault in a default that no flag of the Python tool can change.
+func TestFlagsConfigNamesWhatHasNoFlag(t *testing.T) {
+	_, err := FlagsConfig(Flags{Name: "apex", AuthIPs: []string{"10.20.255.1"}, LocalCheck: "true", ZKHosts: []string{"zk"}, PathService: "/exabgp/failback/apex"})
+	want := `service[0].zk_path_failback (has no flag; use --config): "/exabgp/failback/apex" holds other things already`
+	if err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("want %s: %v", want, err)
+	}
+}
+
+func TestClaimName(t *testing.T) {
+	for prefix, want := range map[string]string{
+		"10.20.255.1/32": "10.20.255.1", "10.20.255.0/24": "10.20.255.0_24", "2001:db8::/64": "2001:db8::_64", "2001:DB8:0::1/128": "2001:db8::1",
+	} {
+		if got := ClaimName(netip.MustParsePrefix(prefix)); got != want {
+			t.Errorf("%s: %q, want %q", prefix, got, want)
 		}
 	}
 }

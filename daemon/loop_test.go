@@ -14,6 +14,7 @@ import (
 
 	"exazk/exabgp"
 	"exazk/health"
+	"exazk/link"
 	"exazk/zkstate"
 )
 
@@ -222,4 +223,53 @@ func TestPostGivesUpWithTheContext(t *testing.T) {
 	if l.Post(ctx, Tick{}) {
 		t.Error("posted into a full channel")
 	}
+}
+
+// TestLoopLogsByWeight checks that a line that a person should look at is an error, and one that is safe a warning.
+func TestLoopLogsByWeight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, log := newTestLoop(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go l.Run(ctx)
+		for _, ev := range steadyState {
+			l.Post(ctx, ev)
+		}
+		taken := map[string]zkstate.Claim{"10.20.255.1": {Holder: zkstate.Foreign, Detail: "held by node \"node9\""}}
+		l.ZooKeeper(ctx)(zkstate.ClaimsRead{Service: "apex", Began: time.Now(), Claims: taken})
+		time.Sleep(2 * time.Second)
+		l.Health(ctx)(health.Changed{Service: "apex", State: health.Unhealthy})
+		synctest.Wait()
+		for _, want := range []string{
+			`level=info msg="verdict changed" from=hold reason=authoritative role=authoritative service=apex to=announce vip=10.20.255.1`,
+			`level=error msg="verdict changed" detail="held by node \"node9\"" from=announce reason=conflict role=backup service=apex to=withdraw vip=10.20.255.1`,
+			`level=warning msg="verdict changed" from=withdraw reason=unhealthy role=authoritative service=apex to=withdraw vip=10.20.255.1`,
+		} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("want %q in the log:\n%s", want, log)
+			}
+		}
+	})
+}
+
+// TestLoopTakesLinksAndNamesEvents lets a session go down with its link, and names what came from ExaBGP where it waited.
+func TestLoopTakesLinksAndNamesEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, log := newTestLoop(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		l.ExaBGP(ctx)(exabgp.NeighborsListed{Established: []netip.Addr{netip.MustParseAddr("172.16.1.6")}})
+		l.Link(ctx)(link.Changed{Interface: "eth0", Prefixes: []netip.Prefix{netip.MustParsePrefix("172.16.1.1/29")}})
+		time.Sleep(time.Second)
+		go l.Run(ctx)
+		synctest.Wait()
+		for _, want := range []string{
+			`msg="event waited" elapsed_ms=1000 event=NeighborsListed`, `msg="event waited" elapsed_ms=1000 event=FromLink`,
+			`msg="neighbor changed" established=0 event=neighbor from=up neighbor=172.16.1.6 reason="link eth0 is down" to=link-down`,
+		} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("want %q in the log:\n%s", want, log)
+			}
+		}
+	})
 }

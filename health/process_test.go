@@ -333,3 +333,52 @@ func TestKillSessionSparesOthers(t *testing.T) {
 	}
 	nothingLeft(t, mark)
 }
+
+// TestKillMemberSparesOthers checks that a process id which has passed to a process of another session is left alone, and
+// that one which is gone is no error.
+func TestKillMemberSparesOthers(t *testing.T) {
+	stranger := exec.Command("/bin/sleep", "60")
+	stranger.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := stranger.Start(); err != nil {
+		t.Skip(err)
+	}
+	pid := stranger.Process.Pid
+	eventually(t, "the stranger's session", func() bool { return inSession(pid, pid) })
+	if err := killMember(pid, os.Getpid()); err != nil {
+		t.Error(err)
+	}
+	if !inSession(pid, pid) {
+		t.Error("a process of another session was killed")
+	}
+	if err := killMember(pid, pid); err != nil {
+		t.Error(err)
+	}
+	if err := stranger.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("a member of the session ended with %v", err)
+	}
+	if err := killMember(pid, pid); err != nil {
+		t.Errorf("a process that is gone: %v", err)
+	}
+}
+
+// TestReapedBySomebodyElse takes the end of a check away from us. It did not pass, and why is said.
+func TestReapedBySomebodyElse(t *testing.T) {
+	ch, err := startProcess("/bin/sh", "exit 0", os.Environ())
+	if err != nil {
+		t.Skip(err)
+	}
+	<-ch.exited()
+	if _, err := syscall.Wait4(ch.(*process).cmd.Process.Pid, nil, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if ch.over() {
+		t.Error("it is over, says who cannot know any more")
+	}
+	if err := ch.kill(false); err == nil || !strings.HasPrefix(err.Error(), "kill check: ") {
+		t.Errorf("killing it: %v", err)
+	}
+	<-ch.reaped()
+	if r := ch.result(); r.OK || r.ExitCode != -1 || !strings.HasPrefix(r.Err, "wait for check: ") {
+		t.Errorf("result %+v", r)
+	}
+}

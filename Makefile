@@ -8,10 +8,12 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 30s
 # The least coverage of a package by its own tests, percent of statements.
 COVER    := daemon=95 exabgp=90 zkstate=90 health=90
-E2E      := ./vagrant/e2e
-UNIT      = $(shell go list ./... | grep -v /vagrant/e2e)
+# One after the other: each measures what is lost, on a machine that a second one would keep busy.
+E2E      := ./vagrant/e2e ./vagrant/chaos
+UNIT      = $(shell go list ./... | grep -v -e /vagrant/e2e -e /vagrant/chaos)
+MINUTES  ?= 10
 
-.PHONY: help build tools lab-tools test vet unit reconnect e2e bench-failover lab lab-down cover fuzz update check-configs lint dist clean
+.PHONY: help build tools lab-tools test vet unit reconnect e2e chaos bench-failover lab lab-down cover fuzz update check-configs lint dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,12 +49,17 @@ reconnect: ## the ZooKeeper client forced to reconnect; without the race detecto
 	go test -shuffle=on -cpu 2 -timeout 10m ./zkstate/...
 
 e2e: ## end to end in network namespaces: BIRD, ExaBGP, ZooKeeper (root)
-	go test -timeout 20m -v $(E2E)
+	go test -p 1 -timeout 20m -v $(E2E)
 
 bench-failover: ## measure every failover in the lab and write docs/failover.md; hours (root). BENCH="-runs 1 -only REGEXP" for less
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -o bin/ ./vagrant/bench
 	@bin/bench $(BENCH)
+
+chaos: ## drive the lab through faults drawn from a seed, for MINUTES (root). SEED=n for those of an earlier run, CHAOS="-round 3"
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -o bin/ ./vagrant/chaos
+	@bin/chaos -minutes $(MINUTES) $(if $(SEED),-seed $(SEED)) $(CHAOS)
 
 check-configs: build ## validate the sample configurations
 	@for f in configs/*.toml; do ./exazk check --config $$f >/dev/null || exit 1; done; echo "sample configurations are valid"

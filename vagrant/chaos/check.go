@@ -173,7 +173,7 @@ func (o *observed) drainedAnnounce() []violation {
 func (o *observed) drainDeadline(node int, s span, at time.Duration) time.Duration {
 	deadline := s.from + drainBound
 	for _, d := range o.deeds {
-		if d.began <= at && d.ended > s.from-ensembleBack {
+		if d.began <= at && d.ended > s.from-ensembleBack && !asAsked(d.Kind) {
 			if r, touched := recovery(d, node); touched {
 				deadline = max(deadline, plus(d.ended, r+drainBound))
 			}
@@ -362,13 +362,18 @@ func (o *observed) claimsWithoutRoutes() []violation {
 // inTouch says that nothing came between a node and its ZooKeeper, ExaBGP and ToR, nor has just gone.
 func (o *observed) inTouch(node int, s span) bool {
 	return !slices.ContainsFunc(o.deeds, func(d deed) bool {
-		switch d.Kind {
-		case fault.SickCheck, fault.HangCheck, fault.FlapCheck, fault.Maintenance, fault.Until:
-			return false // it gives the claim up with the route
-		}
 		r, touched := recovery(d, node)
-		return touched && s.meets(span{d.began, plus(d.ended, r)})
+		return touched && !asAsked(d.Kind) && s.meets(span{d.began, plus(d.ended, r)})
 	})
+}
+
+// asAsked says that a fault takes nothing from a node but its right to announce: it withdraws, and gives its claim up.
+func asAsked(k fault.Kind) bool {
+	switch k {
+	case fault.SickCheck, fault.HangCheck, fault.FlapCheck, fault.Maintenance, fault.Until:
+		return true
+	}
+	return false
 }
 
 // strangers: nothing but VIPs is announced.

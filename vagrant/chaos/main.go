@@ -3,7 +3,7 @@
 //
 //	chaos [-minutes 10] [-seed S] [-round N | -script FILE] [-faults 45s] [-longest 20s] [-out bin/chaos] [-json FILE]
 //
-// It goes in rounds of one to two minutes. Each begins in the steady state, has a handful of faults of vagrant/../sim/fault at
+// It goes in rounds of one to two minutes. Each begins in the steady state, has a handful of faults of sim/fault at
 // their instants (-faults is the time for them), and must come back to the steady state. Round n of a seed has the same faults
 // every time: -round plays it alone. With -script the one round has the faults of a file, one a line, as the story shows them.
 //

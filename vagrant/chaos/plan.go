@@ -46,15 +46,22 @@ type length struct{ faults, longest time.Duration }
 // firstFault is when the first fault of a round may begin: the client must be at work, and be seen to lose nothing.
 const firstFault = 2 * time.Second
 
-// draw draws the faults of a round. Every fourth round has planned ones only.
+// fewest is how many faults a round has at least, for what they do to each other.
+const fewest = 3
+
+// draw draws the faults of a round. Every fourth round has planned ones only. Nothing is waited for before the first.
 func draw(seed, round uint64, l length) (faults []fault.Fault, dropped []string) {
 	r := rand.New(rand.NewPCG(seed, round))
 	opt := fault.Options{Nodes: len(lab.Balancers()), Servers: 3, From: firstFault, To: firstFault + l.faults, Kinds: able(), Longest: l.longest, Most: 8}
 	if r.IntN(4) == 0 {
 		opt.Kinds = planned()
 	}
-	for len(faults) == 0 {
+	for len(faults) < fewest {
 		faults, dropped = tidy(fault.Draw(r, opt))
+	}
+	early := faults[0].At - firstFault
+	for i := range faults {
+		faults[i].At -= early
 	}
 	return faults, dropped
 }

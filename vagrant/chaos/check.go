@@ -68,7 +68,7 @@ type observed struct {
 	routers []routerSight
 	zk      []zkSight
 	losses  [3][]loss // of the client, by VIP
-	lags    []span    // when nothing is judged
+	lags    []span    // when this process was not run
 	end     time.Duration
 }
 
@@ -101,10 +101,20 @@ func violated(at time.Duration, format string, args ...any) violation {
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
-// late says whether this machine was too busy within a span, or shortly before, for what was seen in it to mean anything.
+// late says whether this machine was too busy within a span, or shortly before, for what was seen in it to mean anything: it
+// let this process wait for long, or again and again.
 func (o *observed) late(s span) bool {
-	s.from -= 2 * time.Second
-	return slices.ContainsFunc(o.lags, s.meets)
+	s.from -= 5 * time.Second
+	total := time.Duration(0)
+	for _, l := range o.lags {
+		if l.meets(s) {
+			if l.length() >= lagging {
+				return true
+			}
+			total += l.length()
+		}
+	}
+	return total > max(2*lagging, s.length()/10)
 }
 
 // sickAnnounce: a node whose check fails, or hangs, announces nothing for longer than it takes to notice. What disturbs its
@@ -264,15 +274,12 @@ func (o *observed) unanswered() []violation {
 		excused = append(excused, d.changes()...)
 	}
 	excused = append(excused, o.blackHoles()...)
-	for _, l := range o.lags {
-		excused = append(excused, span{l.from - time.Second, l.to + time.Second})
-	}
 	var all []violation
 	for vip, losses := range o.losses {
 		for _, l := range losses {
 			for node, lb := range lab.Balancers() {
 				calm := l.without(slices.Concat(excused, o.useless(node)))
-				i := slices.IndexFunc(calm, func(s span) bool { return s.length() > reaction })
+				i := slices.IndexFunc(calm, func(s span) bool { return s.length() > reaction && !o.late(s) })
 				if i >= 0 {
 					all = append(all, violated(l.from, "%s is not answered from %s to %s, although nothing changed and %s could have it from %s to %s",
 						lab.VIPs()[vip], seconds(l.from), seconds(l.to), lb, seconds(calm[i].from), seconds(calm[i].to)))

@@ -110,6 +110,17 @@ func TestPromises(t *testing.T) {
 			o.lags = []span{{13 * sec, 14 * sec}}
 		}, ""},
 
+		{"a loss while the machine was slow again and again", "10s crash lb1 for 20s", func(o *observed) {
+			lost(o, 0, span{10 * sec, 17 * sec})
+			for at := 5 * sec; at < 17*sec; at += sec {
+				o.lags = append(o.lags, span{at, at + 150*time.Millisecond})
+			}
+		}, ""},
+		{"a loss while the machine was slow now and then", "10s crash lb1 for 20s", func(o *observed) {
+			lost(o, 0, span{10 * sec, 17 * sec})
+			o.lags = []span{{8 * sec, 8150 * time.Millisecond}, {14 * sec, 14150 * time.Millisecond}}
+		}, "10.20.255.1 is not answered"},
+
 		{"something planned costs a probe", "10s term-exazk lb1", func(o *observed) { lost(o, 0, span{11 * sec, 11010 * time.Millisecond}) }, "10.20.255.1 lost 1 probes"},
 		{"nothing costs a probe", "", func(o *observed) { lost(o, 1, span{11 * sec, 11010 * time.Millisecond}) }, "10.20.255.2 lost 1 probes"},
 		{"something unplanned costs a probe", "10s link-down lb1 for 1s", func(o *observed) { lost(o, 0, span{10 * sec, 10010 * time.Millisecond}) }, ""},

@@ -164,7 +164,7 @@ func (d *driver) playOne(ctx context.Context, n int, faults []fault.Fault) (bool
 	for _, v := range out.Violations {
 		s.say("VIOLATION at %.2f s: %s", v.At, v.What)
 	}
-	s.say("round %d: %d faults, %d probes, %d lost, longest gap %.2f s, steady after %.1f s, %d violations", n, len(faults), out.Probes, out.Lost, out.Gap, out.Steady, len(out.Violations))
+	s.say("round %d: %d faults, %d probes, %d lost, longest gap %.2f s, steady after %.1f s, the driver was late for %.1f s, %d violations", n, len(faults), out.Probes, out.Lost, out.Gap, out.Steady, out.Late, len(out.Violations))
 	if err != nil || len(out.Violations) > 0 {
 		return false, errors.Join(err, d.keep(n, out, s))
 	}

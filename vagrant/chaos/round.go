@@ -52,7 +52,7 @@ type outcome struct {
 	Skipped    int            `json:"skipped"`  // never sent: the prober was not run in time
 	Gap        float64        `json:"gap_s"`    // the longest time that a VIP was not answered
 	Steady     float64        `json:"steady_s"` // from the end of the last fault to the steady state
-	Lags       int            `json:"lags"`     // times that the driver did not run
+	Late       float64        `json:"late_s"`   // how long the driver was not run when it should have been
 	Length     float64        `json:"length_s"` // of the round
 	Violations []violation    `json:"violations"`
 	Report     *report.Report `json:"-"`
@@ -97,7 +97,7 @@ func (r *round) play(ctx context.Context) (outcome, error) {
 	out.count(rep, o)
 	if notSteady != nil {
 		out.Violations = append(out.Violations, violation{r.story.now().Seconds(), notSteady.Error()})
-	} else {
+	} else if !o.late(span{steady, o.end}) {
 		out.Violations = append(out.Violations, finallyAnswered(rep, r.story, steady)...)
 	}
 	out.Violations = append(judge(o), out.Violations...)
@@ -427,7 +427,10 @@ func (out *outcome) count(rep report.Report, o observed) {
 		out.Skipped += s.Skipped
 		out.Gap = max(out.Gap, s.LongestGap.Seconds())
 	}
-	out.Lags, out.Length, out.Report = len(o.lags), o.end.Seconds(), &rep
+	for _, l := range o.lags {
+		out.Late += l.length().Seconds()
+	}
+	out.Length, out.Report = o.end.Seconds(), &rep
 }
 
 // finallyAnswered: in the steady state each VIP is answered by its owner, and no probe is lost.

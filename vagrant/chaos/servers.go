@@ -111,9 +111,9 @@ func ephemerals(dump string) (claimed, recorded uint8, err error) {
 	return claimed, recorded, nil
 }
 
-// revive starts a server that does not run, and waits until it serves.
+// revive starts a server that does not run, and waits until it serves, a minute at most.
 func (s *server) revive(ctx context.Context) error {
-	limit := time.Now().Add(30 * time.Second)
+	limit := time.Now().Add(time.Minute)
 	for {
 		if answer, err := ask(ctx, s.lab, s.number-1, "srvr"); err == nil && strings.Contains(answer, "Mode: ") {
 			return nil

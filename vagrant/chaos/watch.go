@@ -44,7 +44,9 @@ type watcher struct {
 const (
 	lookEvery = 100 * time.Millisecond
 	// lagging is how late this process may be before nothing is judged by what it saw: other processes may have been as late.
+	// Less than limping is nothing.
 	lagging = 300 * time.Millisecond
+	limping = 50 * time.Millisecond
 )
 
 func watch(ctx context.Context, l *lab.Lab, s *story) *watcher {
@@ -80,11 +82,14 @@ func (w *watcher) noticeLags(ctx context.Context) {
 	last := w.story.now()
 	every(ctx, step, func() {
 		now := w.story.now()
-		if now-last > step+lagging {
+		late := now - last - step
+		if late > limping {
 			w.mu.Lock()
-			w.lags = append(w.lags, span{last, now})
+			w.lags = append(w.lags, span{last + step, now})
 			w.mu.Unlock()
-			w.story.say("this process did not run for %v", (now - last).Round(time.Millisecond))
+		}
+		if late > lagging {
+			w.story.say("this process did not run for %v", late.Round(time.Millisecond))
 		}
 		last = now
 	})

@@ -19,6 +19,9 @@ const (
 	// sleepLimit is the gap after which what was read from ZooKeeper is not trusted any longer (SIGSTOP, a paused VM).
 	// It only costs a reading, so a busy machine that crosses it loses nothing.
 	sleepLimit = 3 * time.Second
+	// lateSession is how long after the start the first session is one after a loss: ZooKeeper was away, and the other nodes'
+	// claims may be on their way back. It comes within milliseconds else, or a second where a server of several is down.
+	lateSession = 3 * time.Second
 	// stopBound is the time for a drain after SIGTERM. ExaBGP 5 kills its processes 2 s after SIGTERM (4.2 waits for
 	// them), and closing the ZooKeeper session comes out of the same 2 s.
 	stopBound = 1300 * time.Millisecond
@@ -241,10 +244,10 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 	switch ev := ev.(type) {
 	case zkstate.SessionChanged:
 		if ev.State == zkstate.Connected {
-			c.everRead = true
-			if ev.AfterLoss {
+			if ev.AfterLoss || !c.everRead && now.Sub(c.started) >= lateSession {
 				c.settle = now.Add(ev.Timeout)
 			}
+			c.everRead = true
 		} else {
 			c.outdate()
 		}

@@ -402,7 +402,8 @@ func (c *cluster) drainAndStop(h *host, down time.Duration) {
 		}
 		c.note(h, "ExaBGP is stopped")
 		h.down++
-		if h.on {
+		if h.on && h.exabgp.Running() {
+			h.ending = true
 			h.exabgp.Term()
 		}
 		c.broken.lastNode[h.n] = c.clock.Now()
@@ -433,14 +434,23 @@ func (h *host) idle() bool {
 	return true
 }
 
+// giveBack is an operator's word to every node to take its VIPs back.
+func (c *cluster) giveBack() {
+	for _, h := range c.hosts {
+		c.zk.Put(failbackPath+"/"+h.conf.Node, []byte(`{"by":"sim"}`))
+	}
+}
+
 // finish is what the operators do when all is over: no node stays drained or waits for a word.
 func (c *cluster) finish() {
+	// A node that boots while another one serves its VIP already counts as one that was away.
+	c.clock.At(c.start.Add(faultsFrom-8*time.Second), c.giveBack)
 	c.clock.At(c.start.Add(faultsTo+time.Second), func() {
 		for _, h := range c.hosts {
 			h.flags = 0
 			c.zk.Remove(maintenancePath + "/" + h.conf.Node)
-			c.zk.Put(failbackPath+"/"+h.conf.Node, []byte(`{"by":"sim"}`))
 		}
+		c.giveBack()
 		c.note(nil, "no faults from here on; every node may take its VIPs back")
 		c.settleDown()
 	})

@@ -79,6 +79,7 @@ func Play(p Plan, tell bool) Result {
 	c := newCluster(p.Knobs, tell)
 	for _, h := range c.hosts {
 		c.clock.After(c.upTo(2*time.Second), h.boot)
+		c.clock.After(10*time.Second, h.tend)
 	}
 	c.arrange(p.Faults)
 	c.finish()

@@ -27,6 +27,7 @@ type host struct {
 	silent    exa.Way
 	sick      bool // what the check looks at is broken, and so is what users get
 	hanging   bool // the check does not end, and what users get is broken too
+	ending    bool // ExaBGP got SIGTERM
 	born      int  // how often ExaBGP was started
 	frozen    int  // faults that stop the ExaBGP that runs now
 	unplugged int  // faults that pull the link
@@ -65,8 +66,20 @@ func (h *host) Start(p *exa.Pipes) {
 	h.changed()
 }
 
-// launch starts ExaBGP.
+// launch starts ExaBGP, as soon as the one before has ended. It may be told to more than once.
 func (h *host) launch() {
+	switch {
+	case h.on && h.exabgp.Running() && h.ending:
+		h.c.clock.After(50*time.Millisecond, func() {
+			if h.on && h.down == 0 {
+				h.launch()
+			}
+		})
+		return
+	case h.exabgp.Running():
+		return
+	}
+	h.ending = false
 	h.born++
 	h.frozen = 0
 	h.exabgp.Start()
@@ -75,12 +88,16 @@ func (h *host) launch() {
 
 // Kill is ExaBGP ending with its process.
 func (h *host) Kill() {
-	if h.life != nil {
-		h.life.kill()
+	h.c.killExazk(h)
+}
+
+// tend is systemd's: an ExaBGP that ended by itself, because its process was started too often, is started again.
+func (h *host) tend() {
+	if h.on && h.down == 0 && !h.exabgp.Running() {
+		h.c.note(h, "ExaBGP had ended and is started again")
+		h.launch()
 	}
-	if h.python != nil {
-		h.python.kill()
-	}
+	h.c.clock.After(5*time.Second, h.tend)
 }
 
 // boot starts what systemd starts.

@@ -43,6 +43,7 @@ type Client struct {
 	deferred []func() // what came while the process was stopped
 	closing  bool     // Close was called
 	parting  bool     // the server was asked to end the session
+	ended    bool     // it tries no more
 	gone     bool     // no more is pushed
 }
 
@@ -124,7 +125,7 @@ func (c *Client) tellUser(in zkstate.Input) {
 // dial goes to the next server. The host provider never says that a round has failed, so there is no pause but the pace.
 func (c *Client) dial() {
 	if c.closing {
-		c.finish()
+		c.quit()
 		return
 	}
 	if c.tries >= len(c.order) && c.hopeless() {
@@ -164,7 +165,7 @@ func (e *Ensemble) wake() {
 // try connects to a server. A frozen one's port accepts.
 func (c *Client) try(s *server) {
 	if c.closing {
-		c.finish()
+		c.quit()
 		return
 	}
 	e := c.e
@@ -253,6 +254,10 @@ func (c *Client) lose(k *conn) {
 	failed := c.sent
 	c.sent = nil
 	c.fail(failed)
+	if c.closing {
+		c.remove()
+		return
+	}
 	c.dial()
 }
 
@@ -385,7 +390,7 @@ func (c *Client) Close() {
 	c.sent, c.queue, c.out = nil, nil, nil
 	c.fail(failed)
 	if c.k == nil {
-		c.finish()
+		c.quit()
 		return
 	}
 	if c.up {
@@ -410,8 +415,17 @@ func (c *Client) hangUp() {
 	}
 }
 
-// finish is the end of a client that was closed.
-func (c *Client) finish() {
+// quit is the end of a client that was closed while it had no connection. Once more it says so.
+func (c *Client) quit() {
+	if c.ended {
+		return
+	}
+	c.remove()
+	c.e.clock.After(0, func() { c.do(func() { c.tellUser(zkstate.SessionDown{Conn: c.number}) }) })
+}
+
+func (c *Client) remove() {
+	c.ended = true
 	c.e.clients = slices.DeleteFunc(c.e.clients, func(o *Client) bool { return o == c })
 }
 
@@ -426,7 +440,7 @@ func (c *Client) end(tell bool) {
 		return
 	}
 	c.gone, c.paused, c.waking, c.deferred = true, false, false, nil
-	c.finish()
+	c.remove()
 	c.e.clock.Stop(c.shaking)
 	if k := c.k; k != nil {
 		c.k, c.up = nil, false

@@ -309,6 +309,27 @@ func TestStatusRecord(t *testing.T) {
 	}
 }
 
+// TestStatusRecordOfAWithdraw shows a route as pending until ExaBGP has taken its withdraw: until then users still come.
+func TestStatusRecordOfAWithdraw(t *testing.T) {
+	cfg, _ := ParseConfig("pending.toml", storyConfig)
+	c := NewCore(cfg, Identity{Node: "node1"})
+	c.Step(epoch, FromExaBGP{exabgp.NeighborsListed{Established: []netip.Addr{netip.MustParseAddr("172.16.1.6")}}})
+	d := c.Step(epoch, FromHealth{health.Changed{Service: "apex", State: health.Unhealthy}})
+	pending := func(want bool) {
+		t.Helper()
+		for _, r := range d.Want.Statuses["apex"].Routes {
+			if r.Pending != want || r.Announced || r.Verdict != "withdraw" {
+				t.Errorf("want pending %t: %+v", want, r)
+			}
+		}
+	}
+	pending(true)
+	for _, r := range d.Table.Routes {
+		d = c.Step(epoch, FromExaBGP{exabgp.RouteAccepted{Route: r, Epoch: d.Table.Epoch}})
+	}
+	pending(false)
+}
+
 func TestEventsOfStrangersAreIgnored(t *testing.T) {
 	cfg, _ := ParseConfig("strangers.toml", storyConfig)
 	c := NewCore(cfg, Identity{Node: "node1"})

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"exazk/sim/fault"
@@ -186,6 +187,28 @@ func TestLeftovers(t *testing.T) {
 	if got := grumbling(log); len(got) != 1 || !strings.HasPrefix(got[0], "panic") {
 		t.Errorf("found %q", got)
 	}
+}
+
+// TestWait: no ExaBGP has to start exazk more than four times within its period, nor waits for ends of long ago.
+func TestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &driver{ends: map[int][]time.Time{}}
+		three := []fault.Fault{faultOf(t, "5s kill-exazk lb2"), faultOf(t, "6s term-exazk lb2"), faultOf(t, "7s reconfigure lb2"), faultOf(t, "8s crash lb2 for 1s")}
+		for i, want := range []time.Duration{0, 6*sec + respawnTime, 6*sec + respawnTime} {
+			start := time.Now()
+			if err := d.wait(t.Context(), three); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(start); took != want {
+				t.Errorf("round %d: waited %v, want %v", i, took, want)
+			}
+		}
+		time.Sleep(10 * time.Minute)
+		start := time.Now()
+		if err := d.wait(t.Context(), three); err != nil || time.Since(start) > 0 {
+			t.Errorf("long after: waited %v, %v", time.Since(start), err)
+		}
+	})
 }
 
 func TestUsage(t *testing.T) {

@@ -240,30 +240,28 @@ func (d *driver) keep(n int, out outcome, s *story) error {
 	return errors.Join(errs...)
 }
 
-// wait waits until each ExaBGP would bear the ends of its process that a round brings.
+// wait waits until each ExaBGP would bear the ends of its process that a round brings, and notes them.
 func (d *driver) wait(ctx context.Context, faults []fault.Fault) error {
-	coming := map[int]int{}
+	coming := map[int][]time.Duration{}
 	for _, f := range faults {
 		if endsExazk(f.Kind) {
-			coming[f.Node]++
+			coming[f.Node] = append(coming[f.Node], f.At)
 		}
 	}
 	for node := range lab.Balancers() {
-		recent := d.ends[node]
-		for over := len(recent) + coming[node] - respawns; over > 0 && len(recent) > 0; over-- {
+		for len(d.ends[node])+len(coming[node]) > respawns && len(d.ends[node]) > 0 {
 			select {
 			case <-ctx.Done():
 				return context.Cause(ctx)
-			case <-time.After(time.Until(recent[0].Add(respawnTime))):
+			case <-time.After(time.Until(d.ends[node][0].Add(respawnTime))):
 			}
-			recent = recent[1:]
+			d.ends[node] = d.ends[node][1:]
 		}
-		for _, f := range faults {
-			if endsExazk(f.Kind) && f.Node == node {
-				recent = append(recent, time.Now().Add(f.At))
-			}
+	}
+	for node, ends := range coming {
+		for _, at := range ends {
+			d.ends[node] = append(d.ends[node], time.Now().Add(at))
 		}
-		d.ends[node] = recent
 	}
 	return nil
 }

@@ -47,12 +47,12 @@ type length struct{ faults, longest time.Duration }
 const firstFault = 2 * time.Second
 
 // fewest is how many faults a round has at least, for what they do to each other.
-const fewest = 3
+const fewest = 4
 
 // draw draws the faults of a round. Every fourth round has planned ones only. Nothing is waited for before the first.
 func draw(seed, round uint64, l length) (faults []fault.Fault, dropped []string) {
 	r := rand.New(rand.NewPCG(seed, round))
-	opt := fault.Options{Nodes: len(lab.Balancers()), Servers: 3, From: firstFault, To: firstFault + l.faults, Kinds: able(), Longest: l.longest, Most: 8}
+	opt := fault.Options{Nodes: len(lab.Balancers()), Servers: 3, From: firstFault, To: firstFault + l.faults, Kinds: able(), Longest: l.longest, Most: 12}
 	if r.IntN(4) == 0 {
 		opt.Kinds = planned()
 	}

@@ -114,12 +114,6 @@ func knowledge() []Mutant {
 			New:  `sleepLimit = 3 * time.Hour`,
 		},
 		{
-			Name: "late-readings-count", File: file, Expect: served,
-			What: "a process that was stopped trusts the readings that waited for it, which are as old as its sleep",
-			Old:  `c.fresh = now`,
-			New:  `c.fresh = c.started`,
-		},
-		{
 			Name: "no-settle", File: file, Expect: still,
 			What: "after ZooKeeper lost all sessions every backup announces everything, because the owners' claims are not back yet",
 			Old:  `c.settle = now.Add(ev.Timeout)`,

@@ -132,3 +132,18 @@ func TestCommandLine(t *testing.T) {
 		}
 	}
 }
+
+// TestHunt finds a bug with the real simulator.
+func TestHunt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the simulator twice")
+	}
+	var stdout, stderr bytes.Buffer
+	args := []string{"-root", "../../..", "-only", "^unknown-health-is-sick$", "-limit", "100", "-count", "10"}
+	if code := run(context.Background(), args, &stdout, &stderr); code != 0 {
+		t.Fatalf("exit code %d\n%s%s", code, stdout.String(), stderr.String())
+	}
+	if !strings.Contains(stdout.String(), " of 10 ") || strings.Contains(stdout.String(), " 0 of 10 ") {
+		t.Errorf("the bug is not counted:\n%s", stdout.String())
+	}
+}

@@ -396,6 +396,9 @@ func (c *cluster) drainAndStop(h *host, down time.Duration) {
 	deadline := c.clock.Now().Add(30 * time.Second)
 	var wait func()
 	wait = func() {
+		if h.flags == 0 {
+			return // somebody ended the drain: the operator gives up
+		}
 		if !h.idle() && c.clock.Now().Before(deadline) && h.exabgp.Running() {
 			c.clock.After(100*time.Millisecond, wait)
 			return

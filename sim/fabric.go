@@ -68,21 +68,23 @@ func (f *fabric) told(h *host, p netip.Prefix) {
 	h.changed()
 }
 
-// best is the ToR that the network sends a VIP's packets to, one of them left out; -1 if there is none.
-func (f *fabric) best(v, without int) int {
+// best is the ToR that the network sends a VIP's packets to, some of them left out; -1 if there is none.
+func (f *fabric) best(v int, without uint) int {
 	best := -1
 	for n, view := range f.views[v] {
-		if n != without && view.has && (best < 0 || view.med < f.views[v][best].med) {
+		if without>>n&1 == 0 && view.has && (best < 0 || view.med < f.views[v][best].med) {
 			best = n
 		}
 	}
 	return best
 }
 
-// answers is the load balancer that answers a user of a VIP; -1 if none does.
+// answers is the load balancer that answers a user of a VIP; -1 if none does. A ToR whose load balancer has withdrawn knows that
+// before the others do and sends packets on. Where several withdrew at once, real ones might send them to each other for a moment.
 func (f *fabric) answers(v int) int {
-	at := f.best(v, -1)
-	for range 2 {
+	passed := uint(0)
+	for {
+		at := f.best(v, passed)
 		if at < 0 {
 			return -1
 		}
@@ -93,9 +95,8 @@ func (f *fabric) answers(v int) int {
 			}
 			return -1
 		}
-		at = f.best(v, at) // the ToR knows better than the others
+		passed |= 1 << at
 	}
-	return -1
 }
 
 // look finds out who answers now.

@@ -109,7 +109,10 @@ func Draw(seed uint64) Plan {
 		opt.Kinds = slices.DeleteFunc(fault.All(), func(k fault.Kind) bool { return !k.Planned() })
 	}
 	if k.Still {
-		opt.Kinds = []fault.Kind{fault.KillExazk, fault.SeverZK, fault.KillServer, fault.KillEnsemble, fault.RollEnsemble, fault.LagServer, fault.PauseServer}
+		opt.Kinds = []fault.Kind{fault.KillExazk, fault.SeverZK, fault.KillServer, fault.KillEnsemble, fault.RollEnsemble, fault.LagServer}
+		if k.Servers == 1 { // of several, some may stand still for so long that some sessions end and others do not
+			opt.Kinds = append(opt.Kinds, fault.PauseServer)
+		}
 	}
 	return Plan{Knobs: k, Faults: fault.Draw(r, opt)}
 }

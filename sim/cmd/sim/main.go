@@ -99,6 +99,12 @@ func (o options) one(stdout io.Writer) error {
 	return nil
 }
 
+// found is a violation and its seed.
+type found struct {
+	seed uint64
+	what string
+}
+
 // tally is what became of many runs.
 type tally struct {
 	mu         sync.Mutex
@@ -106,8 +112,7 @@ type tally struct {
 	faults     int
 	steps      uint64
 	violations map[string]uint64
-	first      uint64 // the least seed with a violation; 0 if there is none
-	what       string
+	first      map[string]found // by invariant
 }
 
 func (t *tally) add(seed uint64, r sim.Result) {
@@ -118,15 +123,15 @@ func (t *tally) add(seed uint64, r sim.Result) {
 	t.steps += r.Steps
 	if v := r.Violation; v != nil {
 		t.violations[v.Invariant]++
-		if t.first == 0 || seed < t.first {
-			t.first, t.what = seed, v.String()
+		if f, ok := t.first[v.Invariant]; !ok || seed < f.seed {
+			t.first[v.Invariant] = found{seed, v.String()}
 		}
 	}
 }
 
 // many plays many seeds.
 func (o options) many(stdout, stderr io.Writer) error {
-	t := tally{violations: map[string]uint64{}}
+	t := tally{violations: map[string]uint64{}, first: map[string]found{}}
 	var next atomic.Uint64
 	next.Store(o.from)
 	var stop atomic.Bool
@@ -155,13 +160,18 @@ func (o options) many(stdout, stderr io.Writer) error {
 	fmt.Fprintf(stdout, "sim: %d seeds from %d, each %v, %d faults, %d steps; %.0f seeds a second with %d at a time\n",
 		t.played, o.from, sim.Length, t.faults, t.steps, float64(t.played)/took.Seconds(), o.parallel)
 	var n uint64
+	least := found{}
 	for _, word := range slices.Sorted(maps.Keys(t.violations)) {
-		fmt.Fprintf(stdout, "%8d x %s\n", t.violations[word], word)
+		f := t.first[word]
+		fmt.Fprintf(stdout, "%8d x %s, first in seed %d: %s\n", t.violations[word], word, f.seed, f.what)
+		if n == 0 || f.seed < least.seed {
+			least = f
+		}
 		n += t.violations[word]
 	}
 	fmt.Fprintf(stdout, "sim: %d violations\n", n)
 	if n > 0 {
-		return fmt.Errorf("seed %d: %s (its story: sim -seed %d -shrink)", t.first, t.what, t.first)
+		return fmt.Errorf("seed %d: %s (its story: sim -seed %d -shrink)", least.seed, least.what, least.seed)
 	}
 	return nil
 }

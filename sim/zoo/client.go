@@ -35,6 +35,8 @@ type Client struct {
 	up      bool // the client has a session on k
 
 	out      []*request // calls of this instant
+	spare    []*request // room for those of the next
+	launch   func()     // sends them
 	queue    []*request // calls that wait for a session
 	sent     []*request // calls that wait for their answers
 	watches  []watcher
@@ -95,6 +97,7 @@ var errBroken = errors.New("write: broken pipe")
 func (e *Ensemble) Connect(host int, conn uint64, timeout time.Duration, push func(zkstate.Input)) *Client {
 	c := &Client{e: e, host: host, number: conn, push: push, asked: timeout, timeout: timeout, limit: handshakeLimit(timeout),
 		order: e.r.Perm(len(e.servers)), tried: make([]time.Time, len(e.servers))}
+	c.launch = func() { c.do(c.sendOut) }
 	e.clients = append(e.clients, c)
 	e.clock.After(0, func() { c.do(c.dial) })
 	return c
@@ -195,7 +198,7 @@ func (c *Client) connected(s *server) {
 	if c.session != 0 {
 		req.kind, req.id = resume, c.session
 	}
-	k.post(func() { k.hello(req) })
+	k.post(theHello, req)
 }
 
 // welcomed takes a session that has begun or was resumed. Watches are set again, before or after what has waited (§1.4).
@@ -230,7 +233,7 @@ func (c *Client) rewatch(k *conn) {
 		return
 	}
 	req := &request{kind: rewatch, k: k, watches: slices.Clone(c.watches), seen: c.seen}
-	k.post(func() { k.serve(req) })
+	k.post(theRequest, req)
 }
 
 // expired takes the news that the session has ended. It comes on a reconnect only (fact 4); the watches are gone, and a
@@ -281,7 +284,8 @@ func (c *Client) fail(calls []*request) {
 
 // Send asks for a call to be carried out. Its one Result comes through push, however late.
 func (c *Client) Send(call zkstate.Call) {
-	req := &request{kind: ask, call: call}
+	req := c.e.request()
+	req.call = call
 	switch call.Op {
 	case zkstate.OpSync:
 		req.kind = flush
@@ -293,14 +297,14 @@ func (c *Client) Send(call zkstate.Call) {
 		return
 	}
 	if c.out = append(c.out, req); len(c.out) == 1 {
-		c.e.clock.After(0, func() { c.do(c.sendOut) })
+		c.e.clock.After(0, c.launch)
 	}
 }
 
 // sendOut sends the calls of one instant. Each has a goroutine of its own, so they may overtake each other.
 func (c *Client) sendOut() {
 	out := c.out
-	c.out = nil
+	c.out = c.spare[:0]
 	if len(out) > 1 && c.e.chance(2) {
 		c.e.r.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	}
@@ -311,13 +315,14 @@ func (c *Client) sendOut() {
 			c.queue = append(c.queue, req)
 		}
 	}
+	c.spare = out
 }
 
 func (c *Client) transmit(req *request) {
 	k := c.k
 	req.k = k
 	c.sent = append(c.sent, req)
-	k.post(func() { k.serve(req) })
+	k.post(theRequest, req)
 }
 
 // answered takes the answer to a request.
@@ -337,6 +342,7 @@ func (c *Client) answered(req *request, zxid int64) {
 	c.sent = slices.Delete(c.sent, i, i+1)
 	c.remember(req)
 	res := req.result
+	c.e.recycle(req)
 	if c.e.chance(8) {
 		c.e.clock.After(c.e.draw(resultDelay), func() { c.do(func() { c.tellUser(res) }) })
 		return
@@ -405,7 +411,7 @@ func (c *Client) bye(k *conn) {
 	}
 	c.parting = true
 	req := &request{kind: bye, k: k}
-	k.post(func() { k.serve(req) })
+	k.post(theRequest, req)
 }
 
 // hangUp ends a closing client's connection.

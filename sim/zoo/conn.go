@@ -37,13 +37,32 @@ type request struct {
 	done    bool
 }
 
+// request takes a free one.
+func (e *Ensemble) request() *request {
+	n := len(e.requests)
+	if n == 0 {
+		return &request{}
+	}
+	req := e.requests[n-1]
+	e.requests = e.requests[:n-1]
+	*req = request{}
+	return req
+}
+
+// recycle takes back a read that was answered: nobody else knows of it. A write may still be in the log.
+func (e *Ensemble) recycle(req *request) {
+	if req.kind == look {
+		e.requests = append(e.requests, req)
+	}
+}
+
 // pipe is one direction of a connection. What is in it keeps its order.
 type pipe struct {
 	last  time.Time // arrival of the newest
 	sent  int       // messages that were sent
 	come  int       // messages that have arrived
 	limit int       // later ones get lost
-	held  []func()  // what TCP sends again until the cut is mended
+	held  []*parcel // what TCP sends again until the cut is mended
 }
 
 // conn is a connection between a client and a server. Each end may think that it is open while the other has closed it.
@@ -95,14 +114,19 @@ func (e *Ensemble) eachConn(f func(*conn)) {
 	}
 }
 
-// put sends g on its way, behind what is there already.
-func (k *conn) put(p *pipe, cut bool, g func()) {
-	if cut || len(p.held) > 0 {
-		p.held = append(p.held, g)
+// send sends a parcel on its way, behind what is there already.
+func (k *conn) send(p *parcel) {
+	cut, way := k.cut(), &k.toHost
+	lost := cut.toHost
+	if p.letter.toServer() {
+		way, lost = &k.toServer, cut.toServer
+	}
+	if lost || len(way.held) > 0 {
+		way.held = append(way.held, p)
 		return
 	}
-	p.last = later(p.last, k.e.now().Add(k.e.delay()))
-	k.e.clock.At(p.last, g)
+	way.last = later(way.last, k.e.now().Add(k.e.delay()))
+	k.e.clock.At(way.last, p.come)
 }
 
 func (k *conn) cut() lost {
@@ -115,36 +139,20 @@ func (k *conn) cut() lost {
 // release sends on what a cut has held up.
 func (k *conn) release(after time.Duration) {
 	for _, p := range []*pipe{&k.toServer, &k.toHost} {
-		for _, g := range p.held {
+		for _, held := range p.held {
 			p.last = later(p.last, k.e.now().Add(after))
-			k.e.clock.At(p.last, g)
+			k.e.clock.At(p.last, held.come)
 		}
 		p.held = nil
 	}
 }
 
-// post has f happen at the server.
-func (k *conn) post(f func()) {
+// post sends a request to the server.
+func (k *conn) post(l letter, req *request) {
 	k.toServer.sent++
-	n := k.toServer.sent
-	k.put(&k.toServer, k.cut().toServer, func() {
-		k.toServer.come = n
-		if n <= k.toServer.limit {
-			k.arrive(f)
-		}
-	})
-}
-
-// arrive has the server take a message; a frozen one does so when it thaws.
-func (k *conn) arrive(f func()) {
-	if k.s.frozen {
-		k.s.do(func() { k.arrive(f) })
-		return
-	}
-	if k.serverOpen {
-		k.touched()
-		f()
-	}
+	p := k.parcel(l)
+	p.n, p.req = k.toServer.sent, req
+	k.send(p)
 }
 
 // touched notes that the server has heard of the session by a request.
@@ -158,36 +166,6 @@ func (k *conn) touched() {
 	}
 }
 
-// finish has the server see the end of what the client has sent.
-func (k *conn) finish() {
-	if k.serverOpen {
-		k.s.do(func() {
-			if k.serverOpen {
-				k.shut()
-			}
-		})
-	}
-}
-
-// tell has f happen at the client.
-func (k *conn) tell(f func()) { k.put(&k.toHost, k.cut().toHost, func() { k.hear(f) }) }
-
-// hear has the client take a message; a stopped one does so when it goes on.
-func (k *conn) hear(f func()) {
-	if k.c.paused {
-		k.c.do(func() { k.hear(f) })
-		return
-	}
-	if !k.clientOpen {
-		return
-	}
-	k.heard = k.e.now()
-	if k.up && !k.hears {
-		k.watchSilence()
-	}
-	f()
-}
-
 // drop closes the client's end. What was sent may get lost from some message on; unless the host has no power any more,
 // the server is told.
 func (k *conn) drop(tell bool) {
@@ -197,7 +175,7 @@ func (k *conn) drop(tell bool) {
 		p.limit = p.come + k.e.r.IntN(p.sent-p.come+1)
 	}
 	if tell {
-		k.put(&k.toServer, k.cut().toServer, k.finish)
+		k.send(k.parcel(theEnd))
 	} else {
 		k.toServer.held = nil
 	}
@@ -210,7 +188,7 @@ func (k *conn) shut() {
 	k.s.conns = slices.DeleteFunc(k.s.conns, func(o *conn) bool { return o == k })
 	k.work, k.data, k.child = nil, nil, nil
 	if k.clientOpen {
-		k.tell(func() { k.c.lose(k) })
+		k.send(k.parcel(theClosing))
 	}
 	k.review()
 }
@@ -336,11 +314,13 @@ func (k *conn) welcome(req *request) {
 	}
 	s := req.sess
 	if s == nil {
-		k.tell(func() { k.c.expired(k) })
+		k.send(k.parcel(theExpiry))
 		k.shut()
 		return
 	}
-	k.tell(func() { k.c.welcomed(k, s) })
+	p := k.parcel(theWelcome)
+	p.sess = s
+	k.send(p)
 }
 
 // serve takes a request. Writes go to the leader as they come; reads wait for what the same client has asked before.
@@ -386,9 +366,10 @@ func (k *conn) pump() {
 		case !req.done:
 			return
 		}
-		k.work = k.work[1:]
-		zxid := k.s.zxid
-		k.tell(func() { k.c.answered(req, zxid) })
+		k.work = slices.Delete(k.work, 0, 1)
+		p := k.parcel(theAnswer)
+		p.req, p.zxid = req, k.s.zxid
+		k.send(p)
 	}
 }
 
@@ -455,7 +436,11 @@ func (k *conn) fire(c change) {
 	}
 }
 
-func (k *conn) event(p string, what event) { k.tell(func() { k.c.fired(p, what) }) }
+func (k *conn) event(path string, what event) {
+	p := k.parcel(theEvent)
+	p.path, p.event = path, what
+	k.send(p)
+}
 
 // addTo adds a path to a set.
 func addTo(set *[]string, p string) {

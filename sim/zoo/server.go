@@ -37,6 +37,7 @@ type server struct {
 	applied  int   // number of the log's entry that it takes next
 	zxid     int64 // of the newest that it has taken
 	catching bool  // it will take what is in the log
+	caught   func()
 	conns    []*conn
 	forward  time.Time // arrival at the leader of what was sent there last: it keeps its order
 	deferred []func()  // what came while it was frozen
@@ -378,10 +379,7 @@ func (s *server) catchUpSoon() {
 	if s.e.chance(4) {
 		d += s.e.draw(s.e.cfg.Lag)
 	}
-	s.e.clock.After(d, func() {
-		s.catching = false
-		s.do(s.catchUp)
-	})
+	s.e.clock.After(d, s.caught)
 }
 
 // catchUp takes all that is in the log, one transaction after the other.

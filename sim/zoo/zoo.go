@@ -56,6 +56,8 @@ type Ensemble struct {
 	orphaned bool          // that is because the leader's process is gone
 	voting   bool          // an election is under way
 	changed  func(path string)
+	parcels  []*parcel  // free
+	requests []*request // free
 }
 
 // wire names what lies between a host and a server.
@@ -86,7 +88,12 @@ func New(clock *vclock.Clock, r *rand.Rand, cfg Config) *Ensemble {
 	}
 	e := &Ensemble{clock: clock, r: r, cfg: cfg, began: clock.Now(), tree: newTree(), cuts: make(map[wire]lost), again: pending}
 	for n := range cfg.Servers {
-		e.servers = append(e.servers, &server{e: e, n: n, running: true})
+		s := &server{e: e, n: n, running: true}
+		s.caught = func() {
+			s.catching = false
+			s.do(s.catchUp)
+		}
+		e.servers = append(e.servers, s)
 	}
 	e.elect()
 	return e

@@ -1,6 +1,7 @@
 package exa
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -286,18 +287,30 @@ func (r *route) community(words []string) ([]string, string) {
 		}
 		list, rest = words[1:end], words[end+1:]
 	}
+	var spelled []string
 	for _, c := range list {
-		high, low, _ := strings.Cut(c, ":")
-		for _, half := range []string{high, low} {
-			if n, err := strconv.Atoi(half); err != nil || n < 0 || n > 1<<16-1 {
-				return nil, refused
-			}
+		c, ok := spell(c)
+		if !ok {
+			return nil, refused
 		}
+		spelled = append(spelled, c)
 	}
 	if r.communities == "" {
-		r.communities = strings.Join(list, " ")
+		r.communities = strings.Join(spelled, " ")
 	}
 	return rest, ""
+}
+
+// spell reads "65001:1", or one number of 32 bits.
+func spell(community string) (string, bool) {
+	high, low, found := strings.Cut(community, ":")
+	if !found {
+		n, err := strconv.ParseUint(community, 10, 32)
+		return fmt.Sprintf("%d:%d", n>>16, n&0xffff), err == nil
+	}
+	_, err := strconv.ParseUint(high, 10, 16)
+	_, err2 := strconv.ParseUint(low, 10, 16)
+	return community, err == nil && err2 == nil
 }
 
 // reply says "done" or "error", unless "exabgp.api.ack" is false.

@@ -62,6 +62,7 @@ type ExaBGP struct {
 	frozen  bool
 	blocked bool // it stands in a write to its process, whose pipe is full
 	term    bool // it is to shut down
+	crashed bool // it ends for a fault of its own
 	closing bool // it shut down and waits for its process to end
 
 	pipes  *Pipes
@@ -120,7 +121,7 @@ func (x *ExaBGP) Start() {
 	if x.running {
 		panic("bug: exabgp started twice")
 	}
-	x.running, x.frozen, x.blocked, x.term, x.closing = true, false, false, false, false
+	x.running, x.frozen, x.blocked, x.term, x.closing, x.crashed = true, false, false, false, false, false
 	x.slot, x.starts, x.buffer, x.queue, x.table, x.due = 0, 0, "", nil, nil, time.Time{}
 	x.after(x.between(bootMin, bootMax), x.boot)
 }
@@ -196,9 +197,9 @@ func (x *ExaBGP) turn() {
 	x.async()
 	switch {
 	case x.stalled():
-	case busy, x.term, x.pending():
+	case busy, x.term:
 		x.wake(x.lag())
-	case len(x.queue) > 0:
+	case len(x.queue) > 0, x.pending():
 		x.wake(idle + x.lag())
 	}
 }
@@ -227,7 +228,13 @@ func (x *ExaBGP) read() bool {
 		}
 		x.buffer = rest
 	}
-	if p.exited || p.closed && len(p.out) == 0 {
+	switch {
+	case x.crashed:
+		return false
+	case p.unseen:
+		p.unseen = false
+		return true
+	case p.exited || p.closed && len(p.out) == 0:
 		x.respawn()
 		return true
 	}
@@ -302,27 +309,34 @@ func (x *ExaBGP) Thaw() {
 	}
 }
 
-// stall stops what ExaBGP does by itself: its keepalives.
+// stall stops what ExaBGP does by itself.
 func (x *ExaBGP) stall() {
 	x.due, x.stood = time.Time{}, x.clock.Now()
 	for _, p := range x.peers {
-		p.stall()
+		p.refresh()
 	}
 }
 
+// resume begins with a turn of the reactor. What came from the network follows, for a neighbor takes one message in a turn,
+// and the keepalives before what matters were many.
 func (x *ExaBGP) resume() {
 	if !x.running || x.stalled() {
 		return
 	}
-	held := x.held
-	x.held = nil
-	for _, f := range held {
-		x.do(f)
-	}
 	for _, p := range x.peers {
-		p.resume()
+		p.refresh()
 	}
-	x.wake(x.lag())
+	x.wake(0)
+	held, stood := x.held, x.stood
+	x.held = nil
+	x.after(0, func() {
+		for _, f := range held {
+			x.do(f)
+		}
+		for _, p := range x.peers {
+			p.thawed(stood)
+		}
+	})
 }
 
 // Term is SIGTERM, or a stop by the init system. ExaBGP closes its sessions, tells its process, and waits for it.
@@ -358,6 +372,14 @@ func (x *ExaBGP) shutdown() {
 func (x *ExaBGP) Kill() {
 	if x.running {
 		x.end()
+	}
+}
+
+// crash ends ExaBGP as soon as what it does is over.
+func (x *ExaBGP) crash() {
+	if !x.crashed {
+		x.crashed = true
+		x.after(0, x.end)
 	}
 }
 

@@ -9,8 +9,10 @@ import (
 )
 
 const (
-	pipeSize = 64 << 10 // what a Linux pipe takes: pipe(7)
-	pipeUnit = 4 << 10  // PIPE_BUF: a write up to this is taken whole or not at all
+	pipeSize   = 64 << 10 // what a Linux pipe takes: pipe(7)
+	pipeUnit   = 4 << 10  // PIPE_BUF: a write up to this is taken whole or not at all
+	fileBuffer = 8 << 10  // of a file in Python
+
 	readSize = 16 << 10 // what ExaBGP 4.2 reads of a process in one round (Processes.received)
 )
 
@@ -35,7 +37,9 @@ type Pipes struct {
 	started bool     // the process runs
 	stopped bool     // it is stopped
 	late    []func() // what it would have been told meanwhile
-	exited  bool     // the process did
+	exited  bool     // it ended
+	unseen  bool     // ExaBGP had just looked whether it does
+	lost    int      // bytes written to it since
 	closed  bool     // its standard output was
 	ended   bool     // ExaBGP did
 	told    bool     // that was read
@@ -144,10 +148,14 @@ func (p *Pipes) refill() {
 }
 
 // put is ExaBGP's write of a line. It is false where the pipe does not take it: then ExaBGP stands still until it does. The
-// end of the process does not show: a write to nobody fails in the flush of a buffered file, which ExaBGP only logs.
+// end of the process does not show at once: a write to nobody fails in the flush of a buffered file, which ExaBGP only logs.
+// Beyond 8 KiB the write itself fails, before ExaBGP has looked for the end: that ends ExaBGP 4.2.
 func (p *Pipes) put(l line) bool {
 	switch {
 	case p.exited:
+		if p.lost += l.size; p.lost > fileBuffer {
+			p.x.crash()
+		}
 		return true
 	case len(p.over) > 0 || p.size+l.size > pipeSize:
 		p.over = append(p.over, l)
@@ -251,7 +259,7 @@ func (p *Pipes) Exited() {
 	if p.exited {
 		return
 	}
-	p.exited = true
+	p.exited, p.unseen = true, p.x.r.IntN(4) == 0
 	p.in, p.size, p.over, p.late, p.wait = nil, 0, nil, nil, nil
 	p.x.exited(p)
 }

@@ -18,7 +18,8 @@ const (
 // Times of an attempt to connect.
 const (
 	synRetry  = time.Second            // between two SYN or ARP requests
-	synTries  = 3                      // until the kernel says that the host can not be reached, on a shared link
+	synTries  = 3                      // least number until the kernel says that the host can not be reached: ARP fails ...
+	synMore   = 3                      // ... or later, while it remembers an answer
 	openMin   = time.Millisecond       // from the TCP connection to the session
 	openMax   = 4 * time.Millisecond   //
 	openWait  = 60 * time.Second       // for the router's OPEN (bgp.openwait)
@@ -27,7 +28,9 @@ const (
 	pauseMost = 60                     // seconds
 	hop       = 200 * time.Microsecond // least time of a packet
 	hopMore   = 800 * time.Microsecond
-	turnMost  = 25 // messages that a neighbor sends in one turn of the reactor
+	resend    = 208 * time.Millisecond // until TCP sends again what was lost
+	ackDelay  = 40 * time.Millisecond  // most that a receiver waits with an acknowledgement
+	turnMost  = 25                     // messages that a neighbor sends in one turn of the reactor
 )
 
 // peer is one neighbor of ExaBGP.
@@ -41,7 +44,8 @@ type peer struct {
 	since time.Time // established
 	conn  *conn     // nil unless established
 	next  int       // seconds: the pause after the attempt or the session that ends next
-	tries int
+	tries int       // of the attempt ...
+	most  int       // ... until it fails
 
 	out       outgoing
 	fresh     bool // the session came up, and nothing was sent yet
@@ -70,7 +74,7 @@ func (p *peer) after(d time.Duration, f func()) {
 }
 
 func (p *peer) attempt() {
-	p.state, p.tries = connecting, 0
+	p.state, p.tries, p.most = connecting, 0, synTries+p.x.r.IntN(synMore)
 	p.syn()
 }
 
@@ -80,7 +84,7 @@ func (p *peer) syn() {
 	switch {
 	case p.tor.reached():
 		p.after(p.x.between(hop, hop+hopMore), p.connected)
-	case p.tries == synTries:
+	case p.tries == p.most:
 		p.say(p.lines.connected) // 4.2 says so of a failed attempt, too
 		p.down(reasonRefused)
 	default:
@@ -212,18 +216,27 @@ func (p *peer) expired(c *conn) {
 	}
 }
 
-// stall stops the keepalives to the router.
-func (p *peer) stall() {
+// refresh is called when ExaBGP begins and ends to stand still: its keepalives stop and go on.
+func (p *peer) refresh() {
 	if p.conn != nil {
 		p.conn.refresh()
 	}
 }
 
-// resume sends keepalives again, and looks at the hold timer.
-func (p *peer) resume() {
-	if p.conn != nil {
-		p.conn.refresh()
-		p.conn.thawed()
+// thawed looks at the hold timer after ExaBGP stood still. What arrived meanwhile was read first.
+func (p *peer) thawed(since time.Time) {
+	c := p.conn
+	if c == nil {
+		return
+	}
+	s := &c.toHost
+	switch {
+	case c.overdue:
+		c.overdue = false
+		p.expired(c)
+	case !s.flows && s.heard.After(since):
+		s.heard = s.clock().Now()
+		s.arm()
 	}
 }
 
@@ -241,6 +254,9 @@ type conn struct {
 //
 // Keepalives that nobody is told of do not happen. While a stream flows one is sent at base and every interval after it,
 // and arrives at once. When it stops to flow, when the last one was is computed, and the hold timer of the receiver is set.
+//
+// The stream to the router also stops when nothing comes back: ExaBGP leaves Nagle's algorithm on (it never calls its own
+// function for that), so after the first packet that is not acknowledged the kernel keeps all others.
 type stream struct {
 	c        *conn
 	toHost   bool
@@ -253,7 +269,9 @@ type stream struct {
 	lossy    bool          // since then the path was gone for a while
 	queue    []packet      // sent and lost
 	stuck    time.Time     // when the first one was sent that did not arrive; zero if none
-	arrival  time.Time     // of the last packet: they keep their order
+	first    bool          // Nagle's algorithm lets one packet through
+	sent     time.Time     // when the last packet was
+	arrival  time.Time     // of it: they keep their order
 	hold     *vclock.Timer // of the receiver
 	again    *vclock.Timer // resuming ends
 	tick     time.Time     // the next keepalive of which the process is told
@@ -272,7 +290,7 @@ func newConn(p *peer) *conn {
 	c := &conn{peer: p, tor: p.tor, host: true, there: true}
 	interval := (p.x.cfg.HoldTime / 3).Truncate(time.Second)
 	c.toTor = stream{c: c, interval: interval, base: now.Truncate(time.Second), heard: now, flows: true} // SendTimer: whole seconds
-	c.toHost = stream{c: c, interval: interval, base: now, heard: now, flows: true, toHost: true}
+	c.toHost = stream{c: c, interval: p.tor.jitter(interval), base: now, heard: now, flows: true, toHost: true}
 	p.tor.up(c)
 	if p.x.cfg.Keepalives {
 		c.toHost.ticking = c.toHost.keepalive
@@ -308,23 +326,13 @@ func (c *conn) refresh() {
 	c.toHost.refresh(c.there)
 }
 
-// thawed is called when ExaBGP goes on. What arrived meanwhile it reads now; where nothing did, it gives up late.
-func (c *conn) thawed() {
-	s := &c.toHost
-	switch {
-	case c.overdue:
-		c.overdue = false
-		c.peer.expired(c)
-	case !s.flows && s.heard.After(c.peer.x.stood):
-		s.heard = s.clock().Now()
-		s.arm()
-	}
-}
-
 func (s *stream) clock() *vclock.Clock { return s.c.peer.x.clock }
 
 // passes says whether packets get through.
 func (s *stream) passes() bool { return s.c.tor.passes(s.toHost) }
+
+// held says whether Nagle's algorithm stops what would pass.
+func (s *stream) held() bool { return !s.toHost && !s.c.tor.passes(true) }
 
 // last is when the last keepalive was sent, until t.
 func (s *stream) last(t time.Time) time.Time {
@@ -337,24 +345,28 @@ func (s *stream) next(t time.Time) time.Time { return s.last(t).Add(s.interval) 
 // refresh is given whether the sender sends keepalives.
 func (s *stream) refresh(sends bool) {
 	now := s.clock().Now()
-	passes := s.passes()
-	if !passes {
+	passes, held := s.passes(), s.held()
+	free := passes && !held
+	if !free {
 		s.lossy, s.resuming = true, s.resuming && s.flows
 		s.clock().Stop(s.again)
 	}
-	switch flows := sends && passes; {
+	switch flows := sends && free; {
 	case s.flows && !flows:
 		s.flows, s.stopped = false, now
-		if last := s.last(now); !s.resuming && last.After(s.heard) {
+		switch last := s.last(now); {
+		case s.resuming:
+		case sends && passes && held: // one more packet gets through
+			s.heard, s.first = s.next(now), true
+		case last.After(s.heard):
 			s.heard = last
 		}
 		s.resuming = false
-		s.clock().Stop(s.again)
 		s.arm()
 	case !s.flows && flows:
 		s.flows = true
 		s.resume(now)
-	case !flows && passes && len(s.queue) > 0 && !s.resuming: // the last words of a sender that is gone
+	case !flows && free && len(s.queue) > 0 && !s.resuming: // the last words of a sender that is gone
 		s.resume(now)
 	}
 }
@@ -366,9 +378,10 @@ func (s *stream) arm() {
 	if s.toHost && !s.c.host || !s.toHost && !s.c.there {
 		return
 	}
-	at := s.heard.Add(s.c.peer.x.cfg.HoldTime)
+	hold := s.c.peer.x.cfg.HoldTime
+	at := s.heard.Add(s.c.tor.jitter(hold))
 	if s.toHost {
-		at = at.Truncate(time.Second).Add(time.Second)
+		at = s.heard.Add(hold).Truncate(time.Second).Add(time.Second)
 	}
 	s.hold = s.clock().Timer(at, s.expire)
 }
@@ -423,11 +436,12 @@ func (s *stream) other() *stream {
 // closed says whether the sender's end is.
 func (s *stream) closed() bool { return s.toHost && !s.c.there || !s.toHost && !s.c.host }
 
-// resent is when TCP sends a lost packet again for the first time from now on: 0.2, 0.6, 1.4, 3 s ... after the loss.
+// resent is when TCP sends a lost packet again for the first time from now on: 0.2, 0.4, 0.8 ... s after the first time, as
+// measured on Linux.
 func resent(lost, now time.Time) time.Time {
-	for timeout := 200 * time.Millisecond; ; timeout = min(2*timeout, 2*time.Minute) {
-		if lost = lost.Add(timeout); !lost.Before(now) {
-			return lost
+	for timeout := resend; ; timeout *= 2 {
+		if at := lost.Add(timeout); !at.Before(now) {
+			return at
 		}
 	}
 }
@@ -466,17 +480,37 @@ func (s *stream) arrived(now time.Time) {
 	}
 }
 
-// send sends a packet, after all that were sent before.
+// send sends a packet, after all that were sent before. The end of a connection takes along what Nagle's algorithm holds.
 func (s *stream) send(p packet) {
 	now := s.clock().Now()
-	if !s.passes() || s.resuming || len(s.queue) > 0 {
+	switch {
+	case s.passes() && s.held() && p.fin:
+		for _, q := range s.queue {
+			s.hand(now, q)
+		}
+		s.queue = nil
+		s.hand(now, p)
+	case s.passes() && s.held() && s.first && now.Before(s.next(s.stopped)):
+		s.first, s.stuck = false, now
+		s.hand(now, p)
+	case !s.passes(), s.held(), s.resuming, len(s.queue) > 0:
 		if s.stuck.IsZero() {
 			s.stuck = now
 		}
 		s.queue = append(s.queue, p)
-		return
+	default:
+		s.hand(now, p)
 	}
-	at := now.Add(s.c.peer.x.between(hop, hop+hopMore))
+}
+
+// hand has a packet arrive. One that follows another may wait for the acknowledgement of that (Nagle's algorithm again).
+func (s *stream) hand(now time.Time, p packet) {
+	delay := s.c.peer.x.between(hop, hop+hopMore)
+	if !p.fin && now.Sub(s.sent) < ackDelay && s.c.peer.x.r.IntN(2) == 0 {
+		delay += s.c.peer.x.between(0, ackDelay)
+	}
+	s.sent = now
+	at := now.Add(delay)
 	if at.Before(s.arrival) {
 		at = s.arrival
 	}

@@ -38,6 +38,7 @@ type Tor struct {
 	busy    time.Time // until when it refuses connections
 	routes  []Route   // by prefix
 	updates int
+	before  int // this session
 }
 
 // NewTor makes one whose link is up. changed is called for every change of a route; it may be nil.
@@ -73,7 +74,7 @@ func (t *Tor) Link(up bool) {
 	}
 	t.cut = !up
 	if c := t.conn; c != nil && t.cut {
-		t.drop(true)
+		t.drop(false) // BIRD does not wait after that
 		c.closeThere(reasonClosed)
 	}
 	t.refresh()
@@ -118,10 +119,16 @@ func (t *Tor) passes(toHost bool) bool {
 // reached says whether packets pass both ways.
 func (t *Tor) reached() bool { return !t.cut && t.way == None }
 
+// jitter is what BIRD makes of its timers: three quarters of them to all (RFC 4271 section 10), the hold timer included, which
+// was measured with 2.0.12.
+func (t *Tor) jitter(d time.Duration) time.Duration {
+	return d - time.Duration(t.r.Int64N(int64(d/4)+1))
+}
+
 // refuses says whether the router closes a new connection at once: after an error, and while it has a session.
 func (t *Tor) refuses() bool { return t.conn != nil || t.clock.Now().Before(t.busy) }
 
-func (t *Tor) up(c *conn) { t.conn = c }
+func (t *Tor) up(c *conn) { t.conn, t.before = c, t.updates }
 
 // drop forgets the session and its routes.
 func (t *Tor) drop(failed bool) {

@@ -377,6 +377,10 @@ func heal(t *testing.T, servers []*zktest.Server) {
 
 // TestMain has more scripts played at a time than there are processors: most of the time they wait.
 func TestMain(m *testing.M) {
+	if address := os.Getenv(sleeper); address != "" {
+		sleep(address)
+		return
+	}
 	flag.Set("test.parallel", "8")
 	os.Exit(m.Run())
 }

@@ -1,0 +1,437 @@
+package zoo
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"exazk/zkstate"
+
+	"github.com/go-zookeeper/zk"
+)
+
+// story is what a user was told since a place in it, without results and without node events; being down is told once.
+func (u *user) story(from int) string {
+	var words []string
+	say := func(word string) {
+		if word != "down" || len(words) == 0 || words[len(words)-1] != "down" {
+			words = append(words, word)
+		}
+	}
+	for _, in := range u.got[from:] {
+		switch in.(type) {
+		case zkstate.SessionUp:
+			say("up")
+		case zkstate.SessionDown:
+			say("down")
+		case zkstate.SessionExpired:
+			say("expired")
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// told is when a user heard of something for the first time since a place in its story; false if never.
+func (u *user) told(from int, want zkstate.Input) (time.Time, bool) {
+	for i := from; i < len(u.got); i++ {
+		if fmt.Sprintf("%T", u.got[i]) == fmt.Sprintf("%T", want) {
+			return u.at[i], true
+		}
+	}
+	return time.Time{}, false
+}
+
+// after is how long after an instant a user heard of something.
+func (u *user) after(at time.Time, from int, want zkstate.Input) time.Duration {
+	t, ok := u.told(from, want)
+	if !ok {
+		u.r.t.Fatalf("never heard of %T: %v", want, u.got[from:])
+	}
+	return t.Sub(at)
+}
+
+func within(t *testing.T, what string, got, least, most time.Duration) {
+	t.Helper()
+	if got < least || got > most {
+		t.Errorf("%s: %v, not from %v to %v", what, got, least, most)
+	}
+}
+
+// crowd is nine clients with a node each.
+func (r *rig) crowd(timeout time.Duration) []*user {
+	var users []*user
+	for i := range 9 {
+		u := r.connect(i, timeout)
+		if res := u.ask(zkstate.Call{Op: zkstate.OpCreate, Path: fmt.Sprint("/", i), Ephemeral: true}); res.Err != nil {
+			r.t.Fatal(res.Err)
+		}
+		users = append(users, u)
+	}
+	return users
+}
+
+// survivors counts the nodes of a crowd that are there.
+func (r *rig) survivors() int { return len(r.e.Names("/")) - 1 }
+
+const fewMS = 5 * time.Millisecond
+
+// TestLeaderKilled: everybody is disconnected at once, back after 0.4 s with the host provider that paces, and nothing is
+// lost (facts 3e).
+func TestLeaderKilled(t *testing.T) {
+	for seed := range uint64(50) {
+		r := newRig(t, seed, Config{Servers: 3, Delay: fewMS})
+		users := r.crowd(4 * time.Second)
+		r.run(r.e.draw(3 * time.Second))
+		at := r.clock.Now()
+		from := make([]int, len(users))
+		for i, u := range users {
+			from[i] = len(u.got)
+		}
+		r.e.Kill(r.e.Leader())
+		if r.e.Quorum() {
+			t.Fatal("a quorum without a leader")
+		}
+		r.run(5 * time.Second)
+		for i, u := range users {
+			within(t, "down", u.after(at, from[i], zkstate.SessionDown{}), 0, 50*time.Millisecond)
+			within(t, "back", u.after(at, from[i], zkstate.SessionUp{}), 200*time.Millisecond, 700*time.Millisecond)
+			if got := u.story(0); got != "up down up" {
+				t.Errorf("story %q", got)
+			}
+		}
+		if n := r.survivors(); n != 9 {
+			t.Errorf("%d nodes of 9 are left", n)
+		}
+	}
+}
+
+// TestLeaderFrozen: those on it hear of it by its silence, the others when they give it up; with the guard nobody's session
+// ends (facts 2 and 3e).
+func TestLeaderFrozen(t *testing.T) {
+	for seed := range uint64(50) {
+		r := newRig(t, seed, Config{Servers: 3, Tick: 2 * time.Second, Delay: fewMS})
+		users := r.crowd(4 * time.Second)
+		at, leader := r.clock.Now(), r.e.Leader()
+		onIt := make([]bool, len(users))
+		from := make([]int, len(users))
+		for i, u := range users {
+			onIt[i], from[i] = u.k.s.n == leader, len(u.got)
+		}
+		r.e.Freeze(leader)
+		writer := 0
+		for onIt[writer] {
+			writer++
+		}
+		users[writer].Send(zkstate.Call{Op: zkstate.OpCreate, Path: "/w"})
+		r.run(20 * time.Second)
+		for i, u := range users {
+			if onIt[i] || i == writer {
+				within(t, "down on it, or waiting for it", u.after(at, from[i], zkstate.SessionDown{}), 1300*time.Millisecond, 2700*time.Millisecond)
+			} else {
+				within(t, "down beside it", u.after(at, from[i], zkstate.SessionDown{}), 9*time.Second, 10100*time.Millisecond)
+			}
+			within(t, "back", u.after(at, from[i], zkstate.SessionUp{}), 9*time.Second, 13*time.Second)
+			if got := u.story(0); got != "up down up" {
+				t.Errorf("story %q", got)
+			}
+		}
+		if n := r.survivors(); n != 9 && n != 10 {
+			t.Errorf("%d nodes of 9 or 10 are left", n)
+		}
+		r.e.Thaw(leader)
+		r.run(5 * time.Second)
+		if !r.e.Quorum() || !r.e.servers[leader].member() {
+			t.Error("the frozen server is not back")
+		}
+	}
+}
+
+// TestServersStandStill: a pause longer than T + tick ends every session, a short one none (fact 5, facts 3e).
+func TestServersStandStill(t *testing.T) {
+	ended := 0
+	for seed := range uint64(100) {
+		r := newRig(t, seed, Config{Tick: 2 * time.Second, Delay: fewMS})
+		users := r.crowd(4 * time.Second)
+		r.run(r.e.draw(3 * time.Second))
+		pause := 8 * time.Second
+		if seed%2 == 0 {
+			pause = 2500 * time.Millisecond
+		}
+		r.e.Freeze(0)
+		r.run(pause)
+		if n := r.survivors(); n != 9 {
+			t.Fatalf("%d nodes while nobody can end a session", n)
+		}
+		r.e.Thaw(0)
+		r.run(20 * time.Millisecond)
+		if seed%2 == 0 {
+			if n := r.survivors(); n != 9 {
+				t.Errorf("%d nodes after a short pause", n)
+			}
+			continue
+		}
+		ended += 9 - r.survivors()
+		r.run(5 * time.Second)
+		for i, u := range users {
+			if got, kept := u.story(0), r.e.tree[fmt.Sprint("/", i)] != nil; got != "up down expired down up" && !(kept && got == "up down up") {
+				t.Errorf("story %q", got)
+			}
+		}
+	}
+	if ended < 300 || ended == 450 {
+		t.Errorf("%d of 450 sessions ended; a few must be saved by a reconnect that waits in a socket", ended)
+	}
+}
+
+// TestOutage: 30 s without any server end no session, and a client that died meanwhile seems to be there again for a
+// timeout (facts 3g).
+func TestOutage(t *testing.T) {
+	for seed := range uint64(50) {
+		r := newRig(t, seed, Config{Servers: 3, Delay: fewMS})
+		users := r.crowd(4 * time.Second)
+		czxid := r.e.tree["/3"].stat.Czxid
+		for s := range 3 {
+			r.e.Kill(s)
+		}
+		r.run(10 * time.Second)
+		users[8].Die()
+		r.run(20 * time.Second)
+		for s := range 3 {
+			r.e.Start(s)
+		}
+		for !r.e.Quorum() {
+			r.run(time.Millisecond)
+		}
+		at := r.clock.Now()
+		for r.survivors() == 9 {
+			r.run(time.Millisecond)
+		}
+		within(t, "the dead one's node", r.clock.Now().Sub(at), 4*time.Second, 6*time.Second+time.Millisecond)
+		for i, u := range users[:8] {
+			if got := u.story(0); got != "up down up" {
+				t.Errorf("client %d: story %q", i, got)
+			}
+		}
+		if r.survivors() != 8 || r.e.tree["/3"].stat.Czxid != czxid {
+			t.Errorf("%d nodes are left, czxid %d was %d", r.survivors(), r.e.tree["/3"].stat.Czxid, czxid)
+		}
+	}
+}
+
+// TestPartition: a host that hears nothing knows before others see its node go, by a third of the timeout at least (facts
+// 3h); what became of the session it learns when it can hear again (fact 4).
+func TestPartition(t *testing.T) {
+	for seed := range uint64(100) {
+		r := newRig(t, seed, Config{Servers: 3, Tick: 2 * time.Second, Delay: fewMS})
+		u := r.connect(0, 4*time.Second)
+		u.ask(zkstate.Call{Op: zkstate.OpCreate, Path: "/a", Ephemeral: true})
+		r.run(r.e.draw(3 * time.Second))
+		at, from := r.clock.Now(), len(u.got)
+		for s := range 3 {
+			r.e.Cut(0, s, Way(seed%2)) // both, or to the servers
+		}
+		for r.survivors() == 1 {
+			r.run(time.Millisecond)
+		}
+		gone := r.clock.Now().Sub(at)
+		within(t, "node", gone, 2650*time.Millisecond, 7010*time.Millisecond)
+		down := u.after(at, from, zkstate.SessionDown{})
+		within(t, "down", down, 1300*time.Millisecond, 2700*time.Millisecond)
+		if gone-down < 4*time.Second/3-20*time.Millisecond {
+			t.Errorf("down after %v, gone after %v", down, gone)
+		}
+		r.run(time.Minute)
+		if got := u.story(from); got != "down" {
+			t.Errorf("story %q", got)
+		}
+		for s := range 3 {
+			r.e.Mend(0, s)
+		}
+		r.run(5 * time.Second)
+		if got := u.story(from); got != "down expired down up" {
+			t.Errorf("story %q", got)
+		}
+	}
+}
+
+// TestSleep stops a client's process (facts 3f).
+func TestSleep(t *testing.T) {
+	for seed := range uint64(100) {
+		r := newRig(t, seed, Config{Servers: 1 + 2*int(seed%2), Tick: 2 * time.Second, Delay: fewMS})
+		u := r.connect(0, 4*time.Second)
+		other := r.connect(1, 4*time.Second)
+		u.ask(zkstate.Call{Op: zkstate.OpExists, Path: "/w", Watch: true})
+		for _, sleep := range []time.Duration{time.Second, 12 * time.Second} {
+			from := len(u.got)
+			u.Pause()
+			other.ask(zkstate.Call{Op: zkstate.OpCreate, Path: "/w"})
+			r.run(sleep)
+			if len(u.got) != from {
+				t.Fatal("a stopped process is told something")
+			}
+			at := r.clock.Now()
+			u.Resume()
+			r.run(time.Second)
+			got := u.story(from)
+			if sleep == time.Second {
+				if _, fired := u.told(from, zkstate.NodeChanged{}); got != "" || !fired {
+					t.Errorf("after a nap: %q, event: %v", got, fired)
+				}
+				continue
+			}
+			if got != "down expired down up" {
+				t.Errorf("after a sleep: %q", got)
+			}
+			within(t, "down", u.after(at, from, zkstate.SessionDown{}), 0, fewMS)
+			within(t, "up", u.after(at, from, zkstate.SessionUp{}), 0, 300*time.Millisecond)
+		}
+	}
+}
+
+// TestStale: a read may be stale, a session never goes back, and a sync makes what follows new (§2). Nor does a new session
+// go back: its beginning is a transaction, and its server has taken all before that when it welcomes the client
+// (FinalRequestProcessor answers createSession).
+func TestStale(t *testing.T) {
+	stale := 0
+	for seed := range uint64(300) {
+		r := newRig(t, seed, Config{Servers: 3, Delay: time.Millisecond, Lag: 500 * time.Millisecond})
+		u, w := r.connect(0, 4*time.Second), r.connect(1, 4*time.Second)
+		w.ask(zkstate.Call{Op: zkstate.OpCreate, Path: "/a"})
+		u.ask(zkstate.Call{Op: zkstate.OpSync, Path: "/"})
+		version := int32(0)
+		for range 20 {
+			w.ask(zkstate.Call{Op: zkstate.OpSet, Path: "/a", Version: anyVersion})
+			switch r.e.r.IntN(8) {
+			case 0:
+				r.e.Sever(0) // to another server, in the same session
+			case 1: // in another
+				u.Die()
+				u = r.connect(0, 4*time.Second)
+			}
+			res := u.ask(zkstate.Call{Op: zkstate.OpGet, Path: "/a"})
+			switch {
+			case errors.Is(res.Err, zk.ErrConnectionClosed) || errors.Is(res.Err, errBroken):
+				continue
+			case res.Err != nil || res.Stat.Version < version:
+				t.Fatalf("seed %d: version %d after %d, %v", seed, res.Stat.Version, version, res.Err)
+			}
+			if version = res.Stat.Version; version < r.e.tree["/a"].stat.Version {
+				stale++
+			}
+			if r.e.chance(4) {
+				u.ask(zkstate.Call{Op: zkstate.OpSync, Path: "/"})
+				before := r.e.tree["/a"].stat.Version
+				res := u.ask(zkstate.Call{Op: zkstate.OpGet, Path: "/a"})
+				if res.Err == nil && res.Stat.Version < before {
+					t.Fatalf("seed %d: version %d after a sync, there is %d", seed, res.Stat.Version, before)
+				}
+			}
+		}
+	}
+	if stale < 100 {
+		t.Errorf("%d reads were stale", stale)
+	}
+}
+
+// TestOutcomes: a request whose connection is lost was carried out, or is later, or never (fact 6); and under its own
+// session only.
+func TestOutcomes(t *testing.T) {
+	var before, late, never, unseen int
+	for seed := range uint64(2000) {
+		r := newRig(t, seed, Config{Servers: 3, Delay: 10 * time.Millisecond, Lag: 300 * time.Millisecond})
+		u := r.connect(0, 4*time.Second)
+		var made time.Time
+		r.e.OnChange(func(string) { made = r.clock.Now() })
+		from := len(u.got)
+		u.Send(zkstate.Call{Op: zkstate.OpCreate, Path: "/a", Ephemeral: true, Tag: zkstate.Tag{Attempt: 1}})
+		r.run(r.e.draw(20 * time.Millisecond))
+		r.e.Sever(0)
+		r.run(r.e.draw(40 * time.Millisecond))
+		res := u.ask(zkstate.Call{Op: zkstate.OpExists, Path: "/a"})
+		r.run(3 * time.Second)
+		down, _ := u.told(from, zkstate.SessionDown{})
+		_, owner, there := r.e.Read("/a")
+		switch {
+		case !there:
+			never++
+			continue
+		case made.After(down):
+			late++
+		default:
+			before++
+		}
+		if res.Err == nil && !res.Found {
+			unseen++ // made, and not yet seen after the reconnect
+		}
+		if owner != u.Session() {
+			t.Errorf("seed %d: owner %#x, session %#x", seed, owner, u.Session())
+		}
+	}
+	if min(before, late, never, unseen) < 10 {
+		t.Errorf("%d were made before the loss was known, %d later, %d never; %d were made and not seen after the reconnect", before, late, never, unseen)
+	}
+}
+
+// TestPark: a client that nobody would have costs nothing, and comes back when somebody would.
+func TestPark(t *testing.T) {
+	r := newRig(t, 1, Config{Servers: 3, Delay: fewMS})
+	u := r.connect(0, 4*time.Second)
+	for s := range 3 {
+		r.e.Kill(s)
+	}
+	r.run(10 * time.Second)
+	if next, ok := r.clock.Next(); ok {
+		t.Errorf("something is due in %v", next.Sub(r.clock.Now()))
+	}
+	r.e.Start(0)
+	r.run(10 * time.Second)
+	if got := u.story(0); got != "up down" {
+		t.Errorf("story %q", got)
+	}
+	r.e.Start(1)
+	r.run(2 * time.Second)
+	if got := u.story(0); got != "up down up" {
+		t.Errorf("story %q", got)
+	}
+}
+
+// TestOperator uses the ensemble as an operator does.
+func TestOperator(t *testing.T) {
+	r := newRig(t, 1, Config{Delay: fewMS})
+	var changed []string
+	r.e.OnChange(func(p string) { changed = append(changed, p) })
+	if err := r.e.Put("/a/b", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if data, owner, ok := r.e.Read("/a/b"); string(data) != "x" || owner != 0 || !ok {
+		t.Errorf("%q %d %v", data, owner, ok)
+	}
+	r.e.Put("/a/b", []byte("y"))
+	if err := r.e.Remove("/a"); !errors.Is(err, zk.ErrNotEmpty) {
+		t.Error(err)
+	}
+	r.e.Remove("/a/b")
+	if got := strings.Join(changed, " "); got != "/a /a/b /a/b /a/b" {
+		t.Errorf("changed %s", got)
+	}
+	if names := r.e.Names("/"); len(names) != 2 || names[0] != "a" || r.e.Names("/no") != nil {
+		t.Errorf("names %v", names)
+	}
+	u := r.connect(0, 4*time.Second)
+	if !r.e.Alive(u.Session()) {
+		t.Error("no session")
+	}
+	r.e.ExpireAll()
+	r.run(time.Second)
+	if got := u.story(0); got != "up down expired down up" {
+		t.Errorf("story %q", got)
+	}
+	r.e.Kill(0)
+	r.run(time.Second)
+	r.e.ExpireAll()
+	if err := errors.Join(r.e.Put("/z", nil), r.e.Remove("/a")); !errors.Is(err, zk.ErrNoServer) || r.e.Leader() != -1 {
+		t.Errorf("without a server: %v, leader %d", err, r.e.Leader())
+	}
+}

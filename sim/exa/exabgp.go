@@ -341,7 +341,11 @@ func (x *ExaBGP) resume() {
 
 // Term is SIGTERM, or a stop by the init system. ExaBGP closes its sessions, tells its process, and waits for it.
 func (x *ExaBGP) Term() {
-	if x.running {
+	switch {
+	case !x.running:
+	case x.pipes == nil: // an interpreter that starts has no handler yet
+		x.end()
+	default:
 		x.term = true
 		x.wake(idle)
 	}

@@ -2,6 +2,7 @@ package exa
 
 import (
 	"io"
+	"slices"
 	"syscall"
 	"time"
 
@@ -24,6 +25,7 @@ type Pipes struct {
 
 	// To the process.
 	in      []line // written by ExaBGP and not read
+	spare   []line // to be used again
 	size    int    // of them, in bytes
 	over    []line // not taken by the full pipe: ExaBGP stands in its write
 	due     time.Time
@@ -183,10 +185,10 @@ func (p *Pipes) read() {
 	}
 	p.due = time.Time{}
 	lines := p.in
-	p.in, p.size = nil, 0
+	p.in, p.size, p.spare = p.spare[:0], 0, nil
 	for i := range lines {
 		if p.stopped || p.exited { // by what a line brought about
-			p.in = append(lines[i:], p.in...)
+			p.in = append(slices.Clone(lines[i:]), p.in...)
 			break
 		}
 		if p.onLine != nil {
@@ -194,6 +196,8 @@ func (p *Pipes) read() {
 		}
 	}
 	p.size = sizeOf(p.in)
+	clear(lines)
+	p.spare = lines
 	p.drained()
 }
 

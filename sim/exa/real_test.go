@@ -125,6 +125,7 @@ func newReal(t *testing.T, cfg Config) *real {
 	}
 	for i, ns := range w.ns {
 		dev := fmt.Sprintf("v%d", i)
+		w.must("ip", "-n", ns, "link", "set", "lo", "up") // over which the kernel tells a socket that ARP failed
 		w.must("ip", "-n", ns, "addr", "add", fmt.Sprintf("192.0.2.%d/24", i+1), "dev", dev)
 		w.must("ip", "-n", ns, "addr", "add", fmt.Sprintf("2001:db8::%d/64", i+1), "dev", dev, "nodad")
 		w.must("ip", "-n", ns, "link", "set", dev, "up")

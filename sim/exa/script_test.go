@@ -282,6 +282,52 @@ var scripts = []*honesty{
 		},
 	},
 	{
+		name: "A B W while the session is down",
+		with: short,
+		run: func(s *stage) {
+			s.pause()
+			s.ask(a(1, 100), 1)
+			s.ask(a(1, 200), 1)
+			s.ask(wd(1), 1)
+			s.ask("show adj-rib out\n", 1)
+			s.link(true)
+			s.await("up", 2)
+			s.settles()
+			s.ask(wd(1), 1)
+			s.settles()
+		},
+	},
+	{
+		name: "A B A while the session is down",
+		with: short,
+		run: func(s *stage) {
+			s.pause()
+			s.ask(a(1, 100), 1)
+			s.ask(a(1, 200), 1)
+			s.ask(a(1, 100), 1)
+			s.link(true)
+			s.await("up", 2)
+			s.settles()
+			s.ask(a(1, 100), 1)
+			s.settles()
+		},
+	},
+	{
+		name: "A W while the session is down",
+		with: short,
+		run: func(s *stage) {
+			s.pause()
+			s.ask(a(1, 100), 1)
+			s.ask(wd(1), 1)
+			s.ask(a(2, 100), 1)
+			s.ask(wd(2), 1)
+			s.ask(a(2, 200), 1)
+			s.link(true)
+			s.await("up", 2)
+			s.settles()
+		},
+	},
+	{
 		name: "changes before the first session",
 		run: func(s *stage) {
 			s.ask(a(1, 100), 1)
@@ -605,6 +651,13 @@ var scripts = []*honesty{
 			s.until("ExaBGP ended", func() bool { return !s.running() })
 		},
 	},
+}
+
+// pause has the session go down, and waits for a pause between two attempts that is long enough for some commands.
+func (s *stage) pause() {
+	s.connect()
+	s.link(false)
+	s.await("down", 4)
 }
 
 // fill stops the process and has ExaBGP say more than the pipe to it takes.

@@ -17,9 +17,9 @@ const (
 
 // Times of an attempt to connect.
 const (
-	synRetry  = time.Second            // between two SYN or ARP requests
-	synTries  = 3                      // least number until the kernel says that the host can not be reached: ARP fails ...
-	synMore   = 3                      // ... or later, while it remembers an answer
+	synRetry  = time.Second            // between the first two SYN, and between two ARP requests
+	arpFails  = 3 * time.Second        // from the first ARP request until the kernel says that the host can not be reached
+	arpKnows  = 40 * time.Second       // for about so long it remembers the last answer (neigh/base_reachable_time_ms)
 	openMin   = time.Millisecond       // from the TCP connection to the session
 	openMax   = 4 * time.Millisecond   //
 	openWait  = 60 * time.Second       // for the router's OPEN (bgp.openwait)
@@ -41,11 +41,11 @@ type peer struct {
 	tor   *Tor
 
 	state state
-	since time.Time // established
-	conn  *conn     // nil unless established
-	next  int       // seconds: the pause after the attempt or the session that ends next
-	tries int       // of the attempt ...
-	most  int       // ... until it fails
+	since time.Time     // established
+	conn  *conn         // nil unless established
+	next  int           // seconds: the pause after the attempt or the session that ends next
+	begun time.Time     // of the attempt
+	wait  time.Duration // until its next SYN
 
 	out       outgoing
 	fresh     bool // the session came up, and nothing was sent yet
@@ -74,22 +74,30 @@ func (p *peer) after(d time.Duration, f func()) {
 }
 
 func (p *peer) attempt() {
-	p.state, p.tries, p.most = connecting, 0, synTries+p.x.r.IntN(synMore)
+	p.state, p.begun, p.wait = connecting, p.x.clock.Now(), synRetry
 	p.syn()
 }
 
-// syn looks whether the router is reached. While it is not, the kernel tries again each second, and says so after three: the
-// router is on the same link and does not answer ARP.
+// syn looks whether the router is reached. The kernel sends its SYN again after 1, 3, 7, 15 s and so on (Linux 6.1; later ones
+// a little more often), and gives up when the router's address is not resolved: soon after the link went, for that makes it
+// forget, and much later where packets are only lost.
 func (p *peer) syn() {
+	now, cut := p.x.clock.Now(), p.tor.cut
+	limit := p.begun.Add(arpFails)
+	if known := p.tor.silent.Add(arpKnows); !cut && known.After(limit) {
+		limit = known
+	}
 	switch {
 	case p.tor.reached():
 		p.after(p.x.between(hop, hop+hopMore), p.connected)
-	case p.tries == p.most:
+	case !now.Before(limit):
 		p.say(p.lines.connected) // 4.2 says so of a failed attempt, too
 		p.down(reasonRefused)
-	default:
-		p.tries++
+	case cut:
 		p.after(synRetry, p.syn)
+	default:
+		p.after(min(p.wait, limit.Sub(now)), p.syn)
+		p.wait *= 2
 	}
 }
 
@@ -553,9 +561,16 @@ func (s *stream) keepalive() {
 
 // told tells the process of a KEEPALIVE.
 func (c *conn) told() {
-	c.peer.x.do(func() {
-		if c.host {
-			c.peer.x.say(c.peer.lines.keepalive)
-		}
-	})
+	switch x := c.peer.x; {
+	case !x.stalled():
+		c.tell()
+	default:
+		x.held = append(x.held, c.tell)
+	}
+}
+
+func (c *conn) tell() {
+	if c.host {
+		c.peer.x.say(c.peer.lines.keepalive)
+	}
 }

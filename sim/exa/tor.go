@@ -34,6 +34,7 @@ type Tor struct {
 	peer    *peer
 	cut     bool
 	way     Way
+	silent  time.Time // since when
 	conn    *conn     // the session; nil if there is none
 	busy    time.Time // until when it refuses connections
 	routes  []Route   // by prefix
@@ -82,6 +83,9 @@ func (t *Tor) Link(up bool) {
 
 // Silence has packets lost from now on, which nobody notices.
 func (t *Tor) Silence(way Way) {
+	if t.way == None {
+		t.silent = t.clock.Now()
+	}
 	t.way = way
 	t.refresh()
 }

@@ -262,6 +262,9 @@ func (c *Core) Step(now time.Time, ev Event) Decision {
 	slept := c.noticeSleep(now)
 	news := c.apply(now, ev)
 	if c.quiet && !slept && !news && (c.due.IsZero() || now.Before(c.due)) {
+		if _, tick := ev.(Tick); !tick {
+			c.due = c.deadline(now) // a keepalive puts it off
+		}
 		d := c.decided
 		d.Resync, d.Wake = false, c.wake(now)
 		return d
@@ -279,6 +282,9 @@ func (c *Core) decide(now time.Time, slept bool) Decision {
 	c.trustSessions(now)
 	d := Decision{Resync: slept || c.lookAgain(now), Want: newWant()}
 	for _, s := range c.services {
+		if d.Why == nil {
+			d.Why = make([]VIPVerdict, 0, len(s.vips))
+		}
 		c.stepClaims(now, s)
 		c.stepMaintenance(now, s, &d.Want)
 		c.stepDrain(now, s)

@@ -92,7 +92,7 @@ func (c *Core) others(now time.Time, s *service, v *vip) Others {
 	if !s.peersRead || c.zk.State != zkstate.Connected {
 		return OthersUnread
 	}
-	sum := c.recorded(s, v)
+	sum := v.recorded
 	switch {
 	case sum != OthersServe && now.Before(c.settle):
 		return OthersUnread
@@ -102,8 +102,8 @@ func (c *Core) others(now time.Time, s *service, v *vip) Others {
 	return sum
 }
 
-// recorded is what the status records said about a VIP when they were last read, whenever that was.
-func (c *Core) recorded(s *service, v *vip) Others {
+// record sums up what the status records say about a VIP.
+func (c *Core) record(s *service, v *vip) Others {
 	sum := OthersNone
 	for name, st := range s.peers { // a maximum: the order does not matter
 		for _, r := range st.Routes {

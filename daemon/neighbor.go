@@ -59,13 +59,15 @@ func (c *Core) setNeighbor(now time.Time, ev exabgp.NeighborChanged) {
 	c.afterNeighbors(now)
 }
 
-// setNeighbors takes a complete list of the peers that are established; all others are not.
-func (c *Core) setNeighbors(now time.Time, peers []netip.Addr) {
+// setNeighbors takes a complete list of the peers that are established; all others are not. It returns whether that is news.
+func (c *Core) setNeighbors(now time.Time, peers []netip.Addr) bool {
+	news := !c.listed || c.tracking != c.track
 	c.listed, c.tracking = true, c.track
 	cameUp := false
 	for _, p := range peers {
 		if c.counts(p) && !slices.ContainsFunc(c.neighbors, func(n neighbor) bool { return n.id.Peer == p }) {
 			c.neighbor(exabgp.Neighbor{Peer: p})
+			news = true
 		}
 	}
 	for i := range c.neighbors {
@@ -75,15 +77,16 @@ func (c *Core) setNeighbors(now time.Time, peers []netip.Addr) {
 		case up && n.state != exabgp.NeighborUp:
 			n.become(exabgp.NeighborUp, "")
 			n.cut = c.linkDown(n)
-			cameUp = true
+			cameUp, news = true, true
 		case !up && (n.state == exabgp.NeighborUp || n.state == exabgp.NeighborUnknown):
 			n.become(exabgp.NeighborDown, "not in ExaBGP's list of established sessions")
+			news = true
 		}
 	}
 	if cameUp {
 		c.epoch++
 	}
-	c.afterNeighbors(now)
+	return c.afterNeighbors(now) || news
 }
 
 // counts says whether a neighbor hears exazk. ExaBGP lists every session, also of neighbors whose "api" does not name the
@@ -91,25 +94,29 @@ func (c *Core) setNeighbors(now time.Time, peers []netip.Addr) {
 func (c *Core) counts(peer netip.Addr) bool { return len(c.only) == 0 || slices.Contains(c.only, peer) }
 
 // afterNeighbors voids the acknowledgements of a node without its audience: it may claim its VIPs only once their routes
-// were acknowledged for the session that comes next.
-func (c *Core) afterNeighbors(now time.Time) {
+// were acknowledged for the session that comes next. It returns whether anything changed.
+func (c *Core) afterNeighbors(now time.Time) (changed bool) {
 	if !c.tracking {
-		return
+		return false
 	}
 	n := c.established()
 	if n == 0 {
+		changed = !c.heard.IsZero()
 		c.heard = time.Time{}
 	} else if c.heard.IsZero() {
-		c.heard = now
+		c.heard, changed = now, true
 	}
 	for _, s := range c.services {
-		if n < s.conf.MinNeighbors {
-			for _, v := range s.vips {
-				v.needEpoch = c.epoch + 1
-				v.away = v.away || v.authoritative && v.raw.Holder == zkstate.Own
-			}
+		if n >= s.conf.MinNeighbors {
+			continue
+		}
+		for _, v := range s.vips {
+			away := v.away || v.authoritative && v.raw.Holder == zkstate.Own
+			changed = changed || away != v.away || v.needEpoch != c.epoch+1
+			v.needEpoch, v.away = c.epoch+1, away
 		}
 	}
+	return changed
 }
 
 // setLink takes the state of an interface. ExaBGP notices a dead link only when the hold timer runs out, so a session over

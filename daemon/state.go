@@ -115,6 +115,8 @@ type vip struct {
 	before   ClaimView // the view before it became ClaimReturns
 	returned time.Time // when view became ClaimReturns
 
+	recorded Others // what the status records said when they were last read, whenever that was; OthersUnread before
+
 	last      Verdict
 	want      exabgp.Route // follows from last; meaningless while that is Hold
 	ack       exabgp.RouteAccepted
@@ -204,8 +206,11 @@ func (c *Core) apply(now time.Time, ev Event) (news bool) {
 	case FromLink:
 		c.setLink(now, ev.Changed)
 	case FromExaBGP:
-		if heard, ok := ev.Event.(exabgp.NeighborHeard); ok {
-			return c.hearNeighbor(now, heard.Neighbor)
+		switch ev := ev.Event.(type) {
+		case exabgp.NeighborHeard:
+			return c.hearNeighbor(now, ev.Neighbor)
+		case exabgp.NeighborsListed:
+			return c.setNeighbors(now, ev.Established)
 		}
 		c.applyExaBGP(now, ev.Event)
 	case FromZooKeeper:
@@ -220,8 +225,6 @@ func (c *Core) applyExaBGP(now time.Time, ev exabgp.Event) {
 	switch ev := ev.(type) {
 	case exabgp.NeighborChanged:
 		c.setNeighbor(now, ev)
-	case exabgp.NeighborsListed:
-		c.setNeighbors(now, ev.Established)
 	case exabgp.TrackingUnavailable:
 		c.tracking = false // until ExaBGP tells something after all
 	case exabgp.EventsMissing: // the neighbors are polled from now on; the log has the remedy
@@ -276,6 +279,9 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 	case zkstate.PeersRead:
 		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
 			s.peers, s.peersRead, s.peersBegan = ev.Peers, true, ev.Began
+			for _, v := range s.vips {
+				v.recorded = c.record(s, v)
+			}
 		}
 	default:
 		panic(fmt.Sprintf("bug: unknown event %T", ev))
@@ -334,7 +340,7 @@ func (c *Core) facts(now time.Time, s *service, v *vip) Facts {
 		Claim:         c.claimOf(s, v),
 		Stale:         !s.current,
 		Others:        c.others(now, s, v),
-		Served:        c.recorded(s, v) == OthersServe,
+		Served:        v.recorded == OthersServe,
 		Wait:          c.wait(now, s, v),
 		LastResort:    s.conf.LastResort,
 		Drain:         v.drain,

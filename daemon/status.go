@@ -16,8 +16,8 @@ func (c *Core) status(now time.Time, s *service) zkstate.Status {
 		Note:        s.flag.String(),
 		Failures:    s.failures,
 		HoldMS:      s.hold().Milliseconds(),
-		Routes:      []zkstate.StatusRoute{},
-		Neighbors:   []zkstate.StatusNeighbor{},
+		Routes:      make([]zkstate.StatusRoute, 0, len(s.vips)),
+		Neighbors:   make([]zkstate.StatusNeighbor, 0, len(c.neighbors)),
 	}
 	for _, v := range s.vips {
 		r := zkstate.StatusRoute{

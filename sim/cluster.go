@@ -13,6 +13,7 @@ import (
 
 	"exazk/sim/vclock"
 	"exazk/sim/zoo"
+	"exazk/zkstate"
 )
 
 // Violation is a promise that was not kept.
@@ -61,6 +62,7 @@ type cluster struct {
 	telling bool // a story is wanted
 	result  Result
 	broken  faults
+	memo    *zkstate.Memo
 }
 
 // discard is for the machines' logs: what matters in them is in the story.
@@ -90,7 +92,7 @@ func Play(p Plan, tell bool) Result {
 }
 
 func newCluster(k Knobs, tell bool) *cluster {
-	c := &cluster{knobs: k, clock: vclock.New(epoch), start: epoch, rand: rand.New(rand.NewPCG(k.Seed, 2)), quiet: discard, telling: tell}
+	c := &cluster{knobs: k, clock: vclock.New(epoch), start: epoch, rand: rand.New(rand.NewPCG(k.Seed, 2)), quiet: discard, telling: tell, memo: zkstate.NewMemo()}
 	c.zk = zoo.New(c.clock, c.rand, zoo.Config{
 		Servers: k.Servers, Tick: k.ServerTick, MinTimeout: 2 * k.ServerTick, MaxTimeout: 20 * k.ServerTick,
 		Delay: k.Packet, Lag: k.Lag,

@@ -177,7 +177,7 @@ func (h *host) verdict(v int) (daemon.VIPVerdict, bool) {
 func (h *host) changed() { h.c.changed(h) }
 
 // storeConfig is run.go's.
-func storeConfig(cfg *daemon.Config, id daemon.Identity) zkstate.Config {
+func storeConfig(cfg *daemon.Config, id daemon.Identity, memo *zkstate.Memo) zkstate.Config {
 	s := &cfg.Services[0]
 	zs := zkstate.Service{Name: s.Name, ClaimsPath: s.ClaimsPath, MaintenancePath: s.MaintenancePath, FailbackPath: s.FailbackPath, StatusPath: s.StatusPath}
 	for _, p := range s.Authoritative {
@@ -187,5 +187,5 @@ func storeConfig(cfg *daemon.Config, id daemon.Identity) zkstate.Config {
 	for _, p := range s.BackupFor {
 		zs.VIPs = append(zs.VIPs, daemon.ClaimName(p))
 	}
-	return zkstate.Config{Servers: []string{"zk:2181"}, SessionTimeout: cfg.ZooKeeper.SessionTimeout, Node: id.Node, Instance: id.Instance, Services: []zkstate.Service{zs}}
+	return zkstate.Config{Servers: []string{"zk:2181"}, SessionTimeout: cfg.ZooKeeper.SessionTimeout, Node: id.Node, Instance: id.Instance, Services: []zkstate.Service{zs}, Memo: memo}
 }

@@ -42,6 +42,10 @@ type life struct {
 	exaWake  alarm
 	zkWake   alarm
 
+	wroteAll     func(error)
+	examineAgain func()
+	examinedThen func()
+
 	leaving bool // the loop has ended
 	closed  bool // the store has ended
 	began   time.Time
@@ -51,8 +55,41 @@ type life struct {
 
 // inbox is a queue with a goroutine behind it that takes a moment to wake up.
 type inbox[T any] struct {
+	l      *life
 	queue  []T
+	spare  []T
 	posted bool
+	take   func(T)
+	wake   func() // made once
+}
+
+// serve has every value that is put in handed to take.
+func (in *inbox[T]) serve(l *life, take func(T)) {
+	in.l, in.take = l, take
+	drain := in.drain
+	in.wake = func() { l.do(drain) }
+}
+
+// put puts v in and wakes the goroutine.
+func (in *inbox[T]) put(v T) {
+	in.queue = append(in.queue, v)
+	if !in.posted {
+		in.posted = true
+		in.l.h.c.clock.After(in.l.wait(), in.wake)
+	}
+}
+
+func (in *inbox[T]) drain() {
+	in.posted = false
+	queue := in.queue
+	in.queue, in.spare = in.spare[:0], nil
+	for _, v := range queue {
+		if !in.l.dead {
+			in.take(v)
+		}
+	}
+	clear(queue)
+	in.spare = queue[:0]
 }
 
 func (l *life) now() time.Time { return l.h.c.clock.Now() }
@@ -64,14 +101,23 @@ func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 	l := &life{h: h, conf: conf, pipes: pipes, began: h.c.clock.Now()}
 	l.core = daemon.NewCore(conf, id)
 	l.writer = exabgp.NewWriter(exabgp.Options{Track: conf.ExaBGP.TrackNeighbors})
-	l.store = zkstate.NewMachine(storeConfig(conf, id), h.c.quiet)
+	l.store = zkstate.NewMachine(storeConfig(conf, id, h.c.memo), h.c.quiet)
 	s := &conf.Services[0].Check
 	l.check = health.NewMachine(health.Config{Interval: s.Interval, FastInterval: s.FastInterval, Timeout: s.Timeout, Rise: s.Rise, Fall: s.Fall})
-	l.loopWake = newAlarm(h.c.clock, func() { l.do(func() { l.step(daemon.Tick{}) }) })
-	l.exaWake = newAlarm(h.c.clock, func() { l.do(func() { l.write(exabgp.Tick{}) }) })
-	l.zkWake = newAlarm(h.c.clock, func() { l.do(func() { l.keep(zkstate.Tick{}) }) })
+	l.events.serve(l, l.step)
+	l.heard.serve(l, l.write)
+	l.read.serve(l, l.keep)
+	l.wroteAll = func(err error) { l.heard.put(exabgp.Written{Err: err}) }
+	l.examineAgain = func() { l.do(l.examine) }
+	l.examinedThen = func() { l.do(l.examined) }
+	tick := func() { l.step(daemon.Tick{}) }
+	l.loopWake.serve(h.c.clock, func() { l.do(tick) })
+	look := func() { l.write(exabgp.Tick{}) }
+	l.exaWake.serve(h.c.clock, func() { l.do(look) })
+	mind := func() { l.keep(zkstate.Tick{}) }
+	l.zkWake.serve(h.c.clock, func() { l.do(mind) })
 	pipes.OnLine(func(v exabgp.Verdict) { l.hear(v) })
-	pipes.OnEnd(func(err error) { post(l, &l.heard, exabgp.Input(exabgp.Ended{Err: err}), l.write) })
+	pipes.OnEnd(func(err error) { l.heard.put(exabgp.Ended{Err: err}) })
 	l.after(l.wait(), func() {
 		l.write(exabgp.Begin{})
 		l.keep(zkstate.Tick{})
@@ -100,26 +146,7 @@ func (l *life) after(d time.Duration, f func()) { l.h.c.clock.After(d, func() { 
 // wait is how long a goroutine waits for its turn.
 func (l *life) wait() time.Duration { return l.h.c.upTo(l.h.c.knobs.Delay) }
 
-// post puts v into a queue and wakes its goroutine, which hands all that it finds to f.
-func post[T any](l *life, in *inbox[T], v T, f func(T)) {
-	in.queue = append(in.queue, v)
-	if in.posted {
-		return
-	}
-	in.posted = true
-	l.after(l.wait(), func() {
-		in.posted = false
-		queue := in.queue
-		in.queue = nil
-		for _, v := range queue {
-			if !l.dead {
-				f(v)
-			}
-		}
-	})
-}
-
-func (l *life) post(ev daemon.Event) { post(l, &l.events, ev, l.step) }
+func (l *life) post(ev daemon.Event) { l.events.put(ev) }
 
 // step is daemon.Loop's.
 func (l *life) step(ev daemon.Event) {
@@ -150,7 +177,7 @@ func (l *life) step(ev daemon.Event) {
 		l.leaving = true
 		l.loopWake.set(time.Time{})
 		abandon := d.Exit == daemon.Abandon
-		post(l, &l.read, zkstate.Input(zkstate.Stop{Abandon: abandon}), l.keep)
+		l.read.put(zkstate.Stop{Abandon: abandon})
 		l.after(stopWithin, l.end)
 	}
 }
@@ -231,7 +258,7 @@ func (l *life) hear(v exabgp.Verdict) {
 	case exabgp.Blank, exabgp.Other, exabgp.Bad:
 		return
 	}
-	post(l, &l.heard, exabgp.Input(exabgp.Heard{Verdict: v}), l.write)
+	l.heard.put(exabgp.Heard{Verdict: v})
 }
 
 // write is exabgp.Process's loop.
@@ -242,15 +269,13 @@ func (l *life) write(in exabgp.Input) {
 	}
 	if out.Write != nil {
 		l.h.c.wrote(l.h, out.Write)
-		l.pipes.Write(out.Write, func(err error) {
-			post(l, &l.heard, exabgp.Input(exabgp.Written{Err: err}), l.write)
-		})
+		l.pipes.Write(out.Write, l.wroteAll)
 	}
 	l.exaWake.set(out.Wake)
 }
 
 // nudge wakes zkstate.Session's loop.
-func (l *life) nudge() { post(l, &l.read, zkstate.Input(zkstate.Tick{}), l.keep) }
+func (l *life) nudge() { l.read.put(zkstate.Tick{}) }
 
 // keep is zkstate.Session's loop.
 func (l *life) keep(in zkstate.Input) {
@@ -275,9 +300,7 @@ func (l *life) act(out zkstate.Output) {
 		if l.client != nil {
 			l.client.Close()
 		}
-		l.client = l.h.c.zk.Connect(l.h.n, out.Open, l.conf.ZooKeeper.SessionTimeout, func(in zkstate.Input) {
-			post(l, &l.read, in, l.keep)
-		})
+		l.client = l.h.c.zk.Connect(l.h.n, out.Open, l.conf.ZooKeeper.SessionTimeout, l.read.put)
 	}
 	for _, call := range out.Calls {
 		l.h.c.called(l, call)
@@ -305,7 +328,7 @@ func (l *life) examine() {
 	if l.hangs {
 		takes = l.conf.Services[0].Check.Timeout
 	}
-	l.after(takes, l.examined)
+	l.h.c.clock.After(takes, l.examinedThen)
 }
 
 func (l *life) examined() {
@@ -320,7 +343,7 @@ func (l *life) examined() {
 		l.post(daemon.FromHealth{Changed: health.Changed{Service: serviceName, State: o.To, Result: r, Took: l.now().Sub(l.checked)}})
 	}
 	if !l.leaving {
-		l.h.c.clock.At(o.Next, func() { l.do(l.examine) })
+		l.h.c.clock.At(o.Next, l.examineAgain)
 	}
 }
 
@@ -329,10 +352,13 @@ type alarm struct {
 	clock *vclock.Clock
 	want  time.Time // zero while it is off
 	armed time.Time // the earliest instant for which something is put down; zero if nothing is
-	check func()
+	ring  func()
+	due   func() // made once
 }
 
-func newAlarm(clock *vclock.Clock, ring func()) alarm { return alarm{clock: clock, check: ring} }
+func (a *alarm) serve(clock *vclock.Clock, ring func()) {
+	a.clock, a.ring, a.due = clock, ring, a.check
+}
 
 // set has the alarm ring at t, and not at the instant of before; zero means not at all.
 func (a *alarm) set(t time.Time) {
@@ -343,18 +369,24 @@ func (a *alarm) set(t time.Time) {
 }
 
 func (a *alarm) arm(t time.Time) {
+	if now := a.clock.Now(); t.Before(now) {
+		t = now
+	}
 	a.armed = t
-	a.clock.At(t, func() {
-		if a.armed.Equal(t) {
-			a.armed = time.Time{}
-		}
-		switch now := a.clock.Now(); {
-		case a.want.IsZero():
-		case !now.Before(a.want):
-			a.want = time.Time{}
-			a.check()
-		case a.armed.IsZero():
-			a.arm(a.want)
-		}
-	})
+	a.clock.At(t, a.due)
+}
+
+func (a *alarm) check() {
+	now := a.clock.Now()
+	if a.armed.Equal(now) {
+		a.armed = time.Time{}
+	}
+	switch {
+	case a.want.IsZero():
+	case !now.Before(a.want):
+		a.want = time.Time{}
+		a.ring()
+	case a.armed.IsZero():
+		a.arm(a.want)
+	}
 }

@@ -1,6 +1,7 @@
 package zkstate
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -275,8 +276,10 @@ func (m *Machine) makeDir(dir string, done func(error)) {
 
 // peer is another node's status record.
 type peer struct {
-	watch watch
-	bad   bool // does not decode, and was logged
+	watch  watch
+	bad    bool   // does not decode, and was logged
+	data   []byte // as last read; nil if that was of no use
+	status Status // what it says
 }
 
 // readPeers reads the status records of all other nodes.
@@ -362,14 +365,17 @@ func (m *Machine) readPeer(s *service, name string, then func(*Status, error)) {
 		if p.watch.got(asked, markOf(res.Stat)) {
 			s.peers.soil(true)
 		}
-		st, err := decodeStatus(name, res.Data)
-		if err != nil {
-			m.badPeer(p, at, err)
-			then(nil, nil)
-			return
+		if p.data == nil || !bytes.Equal(p.data, res.Data) { // one record changes, and all are read
+			st, err := m.cfg.Memo.decode(name, res.Data)
+			if err != nil {
+				m.badPeer(p, at, err)
+				then(nil, nil)
+				return
+			}
+			p.data, p.status = res.Data, st
 		}
 		p.bad = false
-		then(&st, nil)
+		then(&p.status, nil)
 	})
 }
 
@@ -378,13 +384,34 @@ func (m *Machine) badPeer(p *peer, at string, err error) {
 	if !p.bad {
 		m.log.WithError(err).WithField("path", at).Warn("status record is left out")
 	}
-	p.bad = true
+	p.bad, p.data = true, nil
 }
 
 var (
 	errTooLong = errors.New("longer than a status record can be")
 	errMisfit  = errors.New("names another node than its path does")
 )
+
+// Memo remembers what status records say, for many Machines in one goroutine that read the same ones: a simulated cluster. What
+// it hands out is shared and must not be changed. A nil Memo remembers nothing.
+type Memo struct{ read map[string]Status }
+
+// NewMemo makes an empty Memo.
+func NewMemo() *Memo { return &Memo{read: map[string]Status{}} }
+
+func (m *Memo) decode(name string, data []byte) (Status, error) {
+	if m == nil {
+		return decodeStatus(name, data)
+	}
+	if st, ok := m.read[string(data)]; ok && st.Node == name {
+		return st, nil
+	}
+	st, err := decodeStatus(name, data)
+	if err == nil {
+		m.read[string(data)] = st
+	}
+	return st, err
+}
 
 // decodeStatus reads a status record; unknown fields are those of a newer version.
 func decodeStatus(name string, data []byte) (Status, error) {

@@ -14,18 +14,23 @@ const recordGap = 100 * time.Millisecond
 
 // record is this node's own status record of one service.
 type record struct {
-	path  string
-	want  []byte // what it should say; nil means leave it
-	have  []byte // what was written in this session; nil means unknown
-	made  int64  // as a claim's
-	check bool   // look whether it is still there
-	busy  bool
-	retry retry
-	twin  bool // a twin's, and logged
+	path   string
+	status Status // what it should say
+	want   []byte // the same as JSON; nil means leave it
+	have   []byte // what was written in this session; nil means unknown
+	made   int64  // as a claim's
+	check  bool   // look whether it is still there
+	busy   bool
+	retry  retry
+	twin   bool // a twin's, and logged
 }
 
 // setRecord replaces what the record should say.
-func (m *Machine) setRecord(r *record, st Status) { r.want = mustJSON(st) }
+func (m *Machine) setRecord(r *record, st Status) {
+	if r.want == nil || !st.Equal(r.status) {
+		r.want, r.status = mustJSON(st), st
+	}
+}
 
 // pumpRecord writes the record if it does not say what it should.
 func (m *Machine) pumpRecord(s *service) {

@@ -20,6 +20,7 @@ type Config struct {
 	Instance       string        // random id of this life of the process
 	Services       []Service
 	Resync         time.Duration // between two plain readings of everything; 0 means 30 s
+	Memo           *Memo         // of the status records that were read; nil means none
 }
 
 const (

@@ -16,6 +16,7 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -131,6 +132,7 @@ func (t *tally) add(seed uint64, r sim.Result) {
 
 // many plays many seeds.
 func (o options) many(stdout, stderr io.Writer) error {
+	debug.SetGCPercent(800) // the runs are short and leave much behind
 	t := tally{violations: map[string]uint64{}, first: map[string]found{}}
 	var next atomic.Uint64
 	next.Store(o.from)

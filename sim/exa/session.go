@@ -386,10 +386,9 @@ func (s *stream) arm() {
 	if s.toHost && !s.c.host || !s.toHost && !s.c.there {
 		return
 	}
-	hold := s.c.peer.x.cfg.HoldTime
-	at := s.heard.Add(s.c.tor.jitter(hold))
-	if s.toHost {
-		at = s.heard.Add(hold).Truncate(time.Second).Add(time.Second)
+	at := s.heard.Add(s.c.peer.x.cfg.HoldTime).Truncate(time.Second).Add(time.Second)
+	if !s.toHost {
+		at = s.heard.Add(s.c.tor.jitter(s.c.peer.x.cfg.HoldTime))
 	}
 	s.hold = s.clock().Timer(at, s.expire)
 }

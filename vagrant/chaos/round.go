@@ -95,6 +95,7 @@ func (r *round) play(ctx context.Context) (outcome, error) {
 	}
 	o := r.observed(w, rep)
 	out.count(rep, o)
+	r.tellLosses(o)
 	if notSteady != nil {
 		out.Violations = append(out.Violations, violation{r.story.now().Seconds(), notSteady.Error()})
 	} else if !o.late(span{steady, o.end}) {
@@ -418,6 +419,17 @@ func (r *round) observed(w *watcher, rep report.Report) observed {
 		}
 	}
 	return o
+}
+
+// tellLosses tells of the times in which a VIP was not answered, but for those that are as short as a change of route.
+func (r *round) tellLosses(o observed) {
+	for i, vip := range lab.VIPs() {
+		for _, l := range o.losses[i] {
+			if l.length() > limping {
+				r.story.say("%s was not answered from %s to %s", vip, seconds(l.from), seconds(l.to))
+			}
+		}
+	}
 }
 
 func (out *outcome) count(rep report.Report, o observed) {

@@ -435,3 +435,241 @@ func TestOperator(t *testing.T) {
 		t.Errorf("without a server: %v, leader %d", err, r.e.Leader())
 	}
 }
+
+// servedBy connects a client that goes to some servers only.
+func (r *rig) servedBy(host int, timeout time.Duration, servers ...int) *user {
+	u := &user{r: r}
+	u.Client = r.e.Connect(host, 1, timeout, func(in zkstate.Input) {
+		u.got = append(u.got, in)
+		u.at = append(u.at, r.clock.Now())
+	})
+	u.order = servers
+	u.ask(zkstate.Call{Op: zkstate.OpSync, Path: "/"})
+	return u
+}
+
+// post sends a call without waiting; outcome returns what became of it, nil and false if there is no result yet.
+func (u *user) post(c zkstate.Call) zkstate.Tag {
+	u.attempt++
+	c.Tag = zkstate.Tag{Conn: 1, Attempt: u.attempt}
+	u.Send(c)
+	return c.Tag
+}
+
+func (u *user) outcome(tag zkstate.Tag) (zkstate.Result, bool) {
+	for _, in := range u.got {
+		if res, ok := in.(zkstate.Result); ok && res.Tag == tag {
+			return res, true
+		}
+	}
+	return zkstate.Result{}, false
+}
+
+// TestLateRequests: what waits in a frozen follower's socket is refused when the session has gone to another server, or
+// has ended.
+func TestLateRequests(t *testing.T) {
+	for seed := range uint64(50) {
+		r := newRig(t, seed, Config{Servers: 3, Tick: 2 * time.Second, Delay: fewMS})
+		f := (r.e.Leader() + 1) % 3
+		moved, ended := r.servedBy(0, 4*time.Second, f, r.e.Leader()), r.servedBy(1, 4*time.Second, f)
+		for moved.k.s.n != f {
+			r.e.Sever(0)
+			r.run(time.Second)
+		}
+		r.e.Freeze(f)
+		moved.post(zkstate.Call{Op: zkstate.OpCreate, Path: "/moved", Ephemeral: true})
+		ended.post(zkstate.Call{Op: zkstate.OpCreate, Path: "/ended", Ephemeral: true})
+		id := ended.Session()
+		r.run(9 * time.Second)
+		if r.e.Alive(id) || !r.e.Alive(moved.Session()) || moved.k.s.n == f {
+			t.Fatal("the sessions are not where they should be")
+		}
+		r.e.Thaw(f)
+		r.run(5 * time.Second)
+		if names := r.e.Names("/"); len(names) != 1 {
+			t.Errorf("seed %d: made late: %v", seed, names)
+		}
+		if moved.story(0) != "up down up" || ended.story(0) != "up down expired down up" {
+			t.Errorf("stories %q and %q", moved.story(0), ended.story(0))
+		}
+	}
+}
+
+// TestExpelled: a follower that was silent for too long has to come back to the quorum, and its clients have to look for
+// another server.
+func TestExpelled(t *testing.T) {
+	r := newRig(t, 1, Config{Servers: 3, Tick: 200 * time.Millisecond, Delay: fewMS})
+	f := r.e.servers[(r.e.Leader()+1)%3]
+	u := r.servedBy(0, 4*time.Second, f.n)
+	r.e.Freeze(f.n)
+	r.run(1500 * time.Millisecond)
+	if got := u.story(0); got != "up" || !r.e.Quorum() {
+		t.Errorf("story %q", got)
+	}
+	r.e.Thaw(f.n)
+	if f.member() {
+		t.Error("still a member")
+	}
+	r.run(time.Second)
+	if got := u.story(0); got != "up down up" || !f.member() {
+		t.Errorf("story %q, member: %v", got, f.member())
+	}
+}
+
+// TestProposed: what a leader without a quorum was asked for is perhaps done by the next one.
+func TestProposed(t *testing.T) {
+	done := 0
+	for seed := range uint64(50) {
+		r := newRig(t, seed, Config{Servers: 3, Tick: 2 * time.Second, Delay: fewMS})
+		lead := r.e.Leader()
+		u := r.servedBy(0, 4*time.Second, lead)
+		r.e.Kill((lead + 1) % 3)
+		r.e.Kill((lead + 2) % 3)
+		tag := u.post(zkstate.Call{Op: zkstate.OpCreate, Path: "/a"})
+		r.run(2 * time.Second)
+		if res, ok := u.outcome(tag); !ok || res.Err == nil || r.e.Quorum() {
+			t.Fatalf("%+v %v without a quorum", res, ok)
+		}
+		r.e.Start((lead + 1) % 3)
+		r.run(5 * time.Second)
+		if _, _, there := r.e.Read("/a"); there {
+			done++
+		}
+	}
+	if done < 5 || done > 45 {
+		t.Errorf("done %d times of 50", done)
+	}
+}
+
+// TestDeposedLeader: one that wakes up after its reign answers what waits in its sockets from what it knew, a sync too (§2).
+func TestDeposedLeader(t *testing.T) {
+	old := 0
+	for seed := range uint64(50) {
+		r := newRig(t, seed, Config{Servers: 3, Tick: 2 * time.Second, Delay: fewMS})
+		lead := r.e.Leader()
+		r.e.Put("/a", []byte("old"))
+		u := r.servedBy(0, 40*time.Second, lead)
+		r.e.Freeze(lead)
+		sync := u.post(zkstate.Call{Op: zkstate.OpSync, Path: "/"})
+		r.run(time.Millisecond)
+		get := u.post(zkstate.Call{Op: zkstate.OpGet, Path: "/a"})
+		r.run(15 * time.Second)
+		if err := r.e.Put("/a", []byte("new")); err != nil {
+			t.Fatal(err)
+		}
+		r.e.Thaw(lead)
+		r.run(3 * time.Second)
+		first, _ := u.outcome(sync)
+		second, _ := u.outcome(get)
+		// It may close the connection before the answers are there.
+		switch {
+		case first.Err != nil || second.Err != nil:
+		case string(second.Data) == "old":
+			old++
+		default:
+			t.Errorf("seed %d: %q after a sync at the deposed leader", seed, second.Data)
+		}
+		if res := u.ask(zkstate.Call{Op: zkstate.OpGet, Path: "/a"}); string(res.Data) != "new" {
+			t.Errorf("seed %d: %q after it is back", seed, res.Data)
+		}
+	}
+	if old < 10 {
+		t.Errorf("it answered %d times of 50", old)
+	}
+}
+
+// TestOneWay: with one direction cut the other goes on.
+func TestOneWay(t *testing.T) {
+	r := newRig(t, 1, Config{Delay: fewMS})
+	u := r.connect(0, 4*time.Second)
+	u.ask(zkstate.Call{Op: zkstate.OpExists, Path: "/w", Watch: true})
+	from := len(u.got)
+	r.e.Cut(0, 0, ToServer)
+	r.e.Put("/w", nil)
+	r.run(time.Second)
+	if _, fired := u.told(from, zkstate.NodeChanged{}); !fired || u.story(from) != "" {
+		t.Errorf("%v", u.got[from:])
+	}
+	r.e.Mend(0, 0)
+	r.run(time.Second)
+	r.e.Cut(0, 0, ToHost)
+	tag := u.post(zkstate.Call{Op: zkstate.OpCreate, Path: "/a"})
+	r.run(100 * time.Millisecond)
+	if _, ok := u.outcome(tag); ok || r.e.tree["/a"] == nil {
+		t.Error("the request does not arrive, or its answer does")
+	}
+	r.e.Mend(0, 0)
+	r.run(time.Second)
+	if _, ok := u.outcome(tag); !ok || u.story(from) != "" {
+		t.Error("the answer does not arrive")
+	}
+}
+
+// TestNap: a process that slept for longer than it bears silence closes its connection, or finds something that has come and
+// goes on with it.
+func TestNap(t *testing.T) {
+	seen := make(map[string]int)
+	for seed := range uint64(100) {
+		r := newRig(t, seed, Config{Tick: 2 * time.Second, Delay: fewMS})
+		u := r.connect(0, 4*time.Second)
+		u.ask(zkstate.Call{Op: zkstate.OpExists, Path: "/w", Watch: true})
+		from := len(u.got)
+		u.Pause()
+		r.run(time.Second)
+		r.e.Put("/w", nil)
+		r.run(1800 * time.Millisecond)
+		u.Resume()
+		r.run(2 * time.Second)
+		seen[u.story(from)]++
+		if _, fired := u.told(from, zkstate.NodeChanged{}); !fired {
+			t.Errorf("seed %d: the event is lost", seed)
+		}
+	}
+	if seen[""] < 5 || seen["down up"] < 50 || seen[""]+seen["down up"] != 100 {
+		t.Errorf("%v", seen)
+	}
+}
+
+// TestOvertaking: calls of one moment overtake each other, those of two do not.
+func TestOvertaking(t *testing.T) {
+	overtaken := 0
+	for seed := range uint64(100) {
+		r := newRig(t, seed, Config{Delay: fewMS})
+		u := r.connect(0, 4*time.Second)
+		u.post(zkstate.Call{Op: zkstate.OpCreate, Path: "/a"})
+		second := u.post(zkstate.Call{Op: zkstate.OpCreate, Path: "/a"})
+		r.run(time.Second)
+		if res, _ := u.outcome(second); res.Err == nil {
+			overtaken++
+		}
+		u.post(zkstate.Call{Op: zkstate.OpCreate, Path: "/b"})
+		r.run(time.Microsecond)
+		second = u.post(zkstate.Call{Op: zkstate.OpCreate, Path: "/b"})
+		r.run(time.Second)
+		if res, _ := u.outcome(second); !errors.Is(res.Err, zk.ErrNodeExists) {
+			t.Errorf("%v", res.Err)
+		}
+	}
+	if overtaken < 10 || overtaken > 50 {
+		t.Errorf("%d of 100", overtaken)
+	}
+}
+
+// TestReset: what was on its way when a connection is reset arrives, or not.
+func TestReset(t *testing.T) {
+	made := 0
+	for seed := range uint64(100) {
+		r := newRig(t, seed, Config{Delay: 10 * time.Millisecond})
+		u := r.connect(0, 4*time.Second)
+		u.post(zkstate.Call{Op: zkstate.OpCreate, Path: "/a"})
+		r.run(0)
+		r.e.Sever(0)
+		r.run(2 * time.Second)
+		if _, _, there := r.e.Read("/a"); there {
+			made++
+		}
+	}
+	if made < 20 || made > 90 {
+		t.Errorf("%d of 100", made)
+	}
+}

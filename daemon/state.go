@@ -63,10 +63,11 @@ type Core struct {
 	links     map[string]link.Changed // by interface; see linkDown for why their order does not matter
 	listed    bool                    // something is known about neighbors
 
-	zk       zkstate.SessionChanged
-	everRead bool      // a session was connected in this life
-	settle   time.Time // absences of claims do not count before
-	fresh    time.Time // readings that began before are ignored: the process slept since
+	zk        zkstate.SessionChanged
+	everRead  bool      // a session was connected in this life
+	settle    time.Time // absences of claims do not count before
+	unsettled bool      // ZooKeeper went away again before that
+	fresh     time.Time // readings that began before are ignored: the process slept since
 
 	stopping *time.Time // since when
 	signal   string
@@ -247,11 +248,12 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 	switch ev := ev.(type) {
 	case zkstate.SessionChanged:
 		if ev.State == zkstate.Connected {
-			if ev.AfterLoss || !c.everRead && now.Sub(c.started) >= lateSession {
+			if ev.AfterLoss || c.unsettled || !c.everRead && now.Sub(c.started) >= lateSession {
 				c.settle = now.Add(ev.Timeout)
 			}
-			c.everRead = true
+			c.everRead, c.unsettled = true, false
 		} else {
+			c.unsettled = c.unsettled || now.Before(c.settle) // the others could not come back either
 			c.outdate()
 		}
 		c.zk = ev
@@ -372,7 +374,7 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 		switch {
 		case there && (v.view == ClaimUnread || v.view == ClaimAbsent):
 			v.before, v.view, v.returned = v.view, ClaimReturns, now
-		case !there && (!settling || v.authoritative): // who else claims our own VIP need not come back
+		case !there && (v.authoritative || s.current && !settling): // who else claims our own VIP need not come back
 			v.view = ClaimAbsent
 		case !there && v.view == ClaimReturns:
 			v.view = v.before

@@ -361,7 +361,6 @@ func (x *ExaBGP) shutdown() {
 	for _, p := range x.peers {
 		p.shutdown()
 	}
-	x.queue = nil
 	x.say(x.memo.line(lineEnd))
 	x.after(killAfter, func() {
 		if x.pipes.exited {

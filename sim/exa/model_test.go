@@ -142,6 +142,102 @@ func TestNagle(t *testing.T) {
 	}
 }
 
+// TestWholeSeconds: ExaBGP's hold timer looks at whole seconds of the clock.
+func TestWholeSeconds(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		w := establishedModel(t, seed, time.Duration(seed)*77*time.Millisecond)
+		w.silence(Both)
+		w.when("down", func() bool { return w.count("down") > 0 })
+		if off := w.now().Sub(w.now().Truncate(time.Second)); off > 10*time.Millisecond {
+			t.Errorf("seed %d: %s off", seed, off)
+		}
+	}
+}
+
+func TestJitter(t *testing.T) {
+	tor := NewTor(nil, rand.New(rand.NewPCG(1, 1)), nil)
+	least, most := time.Hour, time.Duration(0)
+	for range 1000 {
+		d := tor.jitter(8 * time.Second)
+		least, most = min(least, d), max(most, d)
+	}
+	if least < 6*time.Second || least > 6100*time.Millisecond || most > 8*time.Second || most < 7900*time.Millisecond {
+		t.Errorf("8 s are between %s and %s", least, most)
+	}
+}
+
+// TestLateDown: an ExaBGP that stood still and hears nothing gives up as soon as it goes on, and one that finds something to
+// read does not.
+func TestLateDown(t *testing.T) {
+	for _, way := range []Way{ToHost, None} {
+		w := establishedModel(t, 1, time.Second)
+		w.freeze()
+		w.silence(way)
+		w.sleep(15 * time.Second)
+		w.thaw()
+		w.sleep(50 * time.Millisecond)
+		if got := w.count("down"); got != 1 { // told by the router in the second case
+			t.Errorf("silence %d: %d times down", way, got)
+		}
+	}
+	w := establishedModel(t, 1, time.Second)
+	w.freeze()
+	w.sleep(3500 * time.Millisecond) // less than the router waits
+	w.silence(ToHost)
+	w.thaw()
+	if got := w.when("down", func() bool { return w.count("down") > 0 }); got < 9*time.Second {
+		t.Errorf("what came while it stood still was read %s before the end", got)
+	}
+}
+
+// TestReset: after the link was gone, the router's end of the session shows when TCP sends its last packet again, or when ExaBGP
+// says something itself.
+func TestReset(t *testing.T) {
+	var soon int
+	for seed := uint64(1); seed <= 50; seed++ {
+		w := establishedModel(t, seed, time.Duration(seed)*200*time.Millisecond, func(c *Config) { c.HoldTime = 30 * time.Second })
+		w.link(false)
+		w.sleep(3500 * time.Millisecond)
+		w.link(true)
+		switch got := w.when("down", func() bool { return w.count("down") > 0 }) + 3500*time.Millisecond; {
+		case got > 32*resend+10*time.Millisecond:
+			t.Errorf("seed %d: after %s", seed, got)
+		case got < 32*resend-10*time.Millisecond:
+			soon++
+		}
+	}
+	if soon < 5 || soon > 30 {
+		t.Errorf("%d of 50 before TCP sent again", soon)
+	}
+}
+
+// TestPace announces a thousand routes, which took 0.56 s (exabgp-api: speed), and looks for packets that waited for an
+// acknowledgement.
+func TestPace(t *testing.T) {
+	w := establishedModel(t, 1, time.Second)
+	var burst strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&burst, "announce route 198.18.%d.%d/32 next-hop self med 1\n", i/250, i%250)
+	}
+	w.say(burst.String())
+	if got := w.when("all routes", func() bool { return len(w.tor.Routes()) == 1000 }); got < 400*time.Millisecond || got > 800*time.Millisecond {
+		t.Errorf("took %s", got)
+	}
+	late := 0
+	for i := range byte(50) {
+		w.sleep(time.Second)
+		w.say(a(i, 1))
+		w.sleep(10 * time.Millisecond)
+		w.say(a(i+50, 1))
+		if w.when("both", func() bool { return len(w.tor.Routes()) == 1002+2*int(i) }) > 10*time.Millisecond {
+			late++
+		}
+	}
+	if late < 10 || late > 40 {
+		t.Errorf("%d of 50 waited", late)
+	}
+}
+
 func TestResent(t *testing.T) {
 	for now, want := range map[time.Duration]time.Duration{
 		0: 208, time.Millisecond: 208, 208 * time.Millisecond: 208, 209 * time.Millisecond: 416, time.Second: 1664, 2 * time.Second: 3328,
@@ -285,7 +381,7 @@ func TestLose(t *testing.T) {
 		w.sleep(20 * time.Millisecond)
 	}
 	n := len(w.x.RIB())
-	if n < 30 || n > 70 || w.count("done") != n || len(w.tor.Routes()) != n {
+	if n < 30 || n > 70 || w.count("done") != n || w.count("error") > 0 || len(w.tor.Routes()) != n {
 		t.Errorf("%d routes, %d replies, the router has %d", n, w.count("done"), len(w.tor.Routes()))
 	}
 }

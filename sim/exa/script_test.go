@@ -108,6 +108,14 @@ var scripts = []*honesty{
 		},
 	},
 	{
+		name: "reset in a burst",
+		run: func(s *stage) {
+			s.connect()
+			s.ask(a(1, 1)+"bogus\nreset\n"+a(2, 2)+"bogus\n", 3)
+			s.settles()
+		},
+	},
+	{
 		name: "A W A",
 		run: func(s *stage) {
 			s.connect()
@@ -295,6 +303,22 @@ var scripts = []*honesty{
 			s.settles()
 			s.ask(wd(1), 1)
 			s.settles()
+		},
+	},
+	{
+		name: "A, an attempt in vain, B W while the session is down",
+		with: short,
+		run: func(s *stage) {
+			s.pause()
+			s.ask(a(1, 100)+wd(2), 2)
+			s.await("down", s.count("down")+1)
+			s.ask(a(1, 200), 1)
+			s.ask(wd(1), 1)
+			s.ask(a(3, 100), 1)
+			s.link(true)
+			s.await("up", 2)
+			s.settles()
+			s.note("updates %d", s.updates())
 		},
 	},
 	{

@@ -158,7 +158,8 @@ func (p *peer) leave() {
 	p.sending = nil
 }
 
-// send is what a neighbor does in a turn of the reactor: up to 25 messages. It is true where there may be more to do.
+// send is what a neighbor does in a turn of the reactor: up to 25 messages. It is true where there is more to
+// do at once.
 func (p *peer) send() bool {
 	if p.state != established {
 		return false
@@ -184,7 +185,7 @@ func (p *peer) send() bool {
 	if len(p.sending) == 0 {
 		p.sending, p.withdraws = nil, true
 	}
-	return true
+	return p.sending != nil
 }
 
 // shutdown closes the session as ExaBGP does when it ends.

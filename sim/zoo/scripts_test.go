@@ -329,13 +329,13 @@ var scripts = []script{
 		p.until("a is back", func() bool { return p.count("a", "up") == 2 })
 	}},
 	{name: "restarted", own: true, play: func(p *play) { // an outage expires nobody
-		p.connect("a", second)
+		p.connect("a", 4*second) // a busy server takes a second from its start to its first client
 		p.do("a", ephemeral("/x/c", "mine"))
 		p.do("a", get("/x/c"))
 		p.do("a", watch(exists("/x/n")))
 		p.stage.killServer(0)
 		p.event("a", 0, "down")
-		p.stage.wait(3 * second)
+		p.stage.wait(5 * second)
 		p.stage.startServer(0)
 		p.until("a is back", func() bool { return p.count("a", "up") == 2 })
 		p.do("a", get("/x/c"))
@@ -343,8 +343,8 @@ var scripts = []script{
 		p.event("a", 0, "changed /x/n")
 	}},
 	{name: "died-in-an-outage", own: true, play: func(p *play) {
-		p.connect("a", second)
-		p.connect("b", second)
+		p.connect("a", 4*second)
+		p.connect("b", 4*second)
 		p.do("a", ephemeral("/x/c", ""))
 		p.stage.killServer(0)
 		p.event("a", 0, "down")
@@ -355,7 +355,7 @@ var scripts = []script{
 		p.until("b is back", func() bool { return p.count("b", "up") == 2 })
 		p.do("b", watch(exists("/x/c"))) // there again, with its whole timeout before it
 		took := p.until("the node goes", func() bool { return p.heard("b", 0, "changed /x/c") })
-		p.bound("expiry", took, 0, second+tick)
+		p.bound("expiry", took, 0, 4*second+tick)
 	}},
 	{name: "leader-killed", servers: 3, play: func(p *play) {
 		lead := p.stage.leader()

@@ -149,10 +149,14 @@ func knowledge() []Mutant {
 		{
 			Name: "suspended-readings-trusted", File: file, Expect: served,
 			What: "what was read before the connection to ZooKeeper broke counts as current: overlaps end and drains finish on old news",
-			Old: `} else {
-			c.outdate()`,
-			New: `} else if ev.State == zkstate.Lost {
-			c.outdate()`,
+			Old: `			c.outdate()
+		}
+		c.zk = ev`,
+			New: `			if ev.State == zkstate.Lost {
+				c.outdate()
+			}
+		}
+		c.zk = ev`,
 		},
 		{
 			Name: "overlap-not-anew", File: file, Expect: served,

@@ -79,7 +79,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.Uint64Var(&o.count, "count", 300, "seeds, from 1, in which findings are counted; 0 for none")
 	only := flags.String("only", "", "`regexp` of the names of the mutants; empty for all")
 	flags.IntVar(&o.parallel, "parallel", 2, "mutants that are played at the same time")
-	flags.DurationVar(&o.timeout, "timeout", time.Hour, "for one mutant's seeds; one that takes longer is an error")
+	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "for one mutant's seeds; one that takes longer is an error")
 	flags.StringVar(&o.root, "root", ".", "`directory` of the sources")
 	flags.BoolVar(&o.list, "list", false, "only say what the mutants are")
 	if err := flags.Parse(args); err != nil {

@@ -232,9 +232,10 @@ func (z *fuzzer) wrote(text string) {
 	z.writing = true
 	switch command := strings.TrimSuffix(text, "\n"); command {
 	case queryRoutes:
-		z.asked = true
+		z.asked = false
 		clear(z.listed)
 	case queryConfiguration:
+		z.asked = true // both questions
 	default:
 		z.asked = false
 		if !strings.Contains(command, " route ") {

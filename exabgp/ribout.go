@@ -64,7 +64,7 @@ func (w *Writer) learn(v Verdict) {
 	case q.stage == unasked:
 	case q.stage == askedHeld && v.Kind == Held:
 		q.held[v.Prefix] = true
-	case q.stage == askedHeld, v.Kind == Held: // a line that may have been a route, or one that comes too late
+	case q.stage == askedHeld, q.stage == dueKeeps, v.Kind == Held: // a line that may have been a route, or one that comes too late
 		q.faulty = "line not understood"
 	case v.Kind == Keeps && v.Up:
 		q.keeps++
@@ -79,6 +79,8 @@ func (w *Writer) answered(now time.Time, v Verdict) {
 	switch {
 	case v.Kind == Refused:
 		q.faulty = w.reason(v)
+	case q.stage == dueKeeps:
+		q.faulty = "one reply more than questions"
 	case q.stage == askedKeeps && q.keeps == 0 && q.faulty == "":
 		q.faulty = "no neighbor is said to have adj-rib-out true"
 	}

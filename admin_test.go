@@ -214,7 +214,7 @@ func TestListIsSafeToPrint(t *testing.T) {
 	if err := printList(&out, []entry{{Node: "n\x1b[1m", Service: "web", Flag: told(n), State: "drained"}}); err != nil {
 		t.Fatal(err)
 	}
-	want := "NODE   SERVICE  SINCE                 UNTIL  WHO  REASON    STATE\nn?[1m  web      1970-01-01T00:00:00Z  -      x y  a [2Jb?c  drained\n"
+	want := "NODE   SERVICE  SINCE                 UNTIL  WHO  REASON    STATE\nn?[1m  web      1970-01-01T00:00:00Z  -      x y  a [2Jb c  drained\n"
 	if out.String() != want {
 		t.Errorf("got\n%s", out.String())
 	}

@@ -141,14 +141,18 @@ func LoadConfig(path string) (*Config, error) {
 // ParseConfig is LoadConfig for a text that was read already; name stands for the file in errors.
 func ParseConfig(name, text string) (*Config, error) {
 	var shape map[string]any
-	if _, err := toml.Decode(text, &shape); err != nil {
+	written, err := toml.Decode(text, &shape)
+	if err != nil {
 		if pe, ok := errors.AsType[toml.ParseError](err); ok {
-			return nil, fmt.Errorf("%s: %s", name, strings.TrimSpace(pe.ErrorWithPosition()))
+			return nil, fmt.Errorf("%s: %s", name, explain(pe))
 		}
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	at := indexLines(text)
 	f := faults{place: func(key string) string { return fmt.Sprintf("%s:%d: %s", name, at.line(key), key) }}
+	if f.letterCase(written.Keys()); len(f.list) > 0 {
+		return nil, errors.Join(f.list...)
+	}
 	rest, err := f.tables(shape, text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -165,6 +169,28 @@ func ParseConfig(name, text string) (*Config, error) {
 		seen[k]++
 	}
 	return raw.resolve(&f)
+}
+
+// explain is a syntax error with the line that it is in. The library (v1.6.0) panics where that is the first one and the text
+// ends in it or has CRLF.
+func explain(pe toml.ParseError) (text string) {
+	defer func() {
+		if recover() != nil {
+			text = pe.Error()
+		}
+	}()
+	return strings.TrimSpace(pe.ErrorWithPosition())
+}
+
+// letterCase reports keys with capitals: the library takes them for those without, and of two forms of one key either wins.
+func (f *faults) letterCase(keys []toml.Key) {
+	seen := map[string]bool{}
+	for _, key := range keys {
+		if k := key.String(); k != strings.ToLower(k) && !seen[k] {
+			seen[k] = true
+			f.add(k, "unknown key; remedy: write it in lower case, \"exazk check\" prints every key")
+		}
+	}
 }
 
 // tables reports keys that must be tables and are not, and gives the text without them, so that the rest is checked as

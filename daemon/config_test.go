@@ -195,3 +195,27 @@ func TestClaimName(t *testing.T) {
 		}
 	}
 }
+
+// TestSyntaxErrorInTheFirstLine points to what no line comes before. The TOML library panics there by itself.
+func TestSyntaxErrorInTheFirstLine(t *testing.T) {
+	for _, text := range []string{"node = \"lb1\r\n[x]\n", "node = 'lb1\r\n", "node = \"lb1\\"} {
+		if _, err := ParseConfig("f.toml", text); err == nil {
+			t.Errorf("%q: no error", text)
+		}
+	}
+}
+
+// TestPathsAreUTF8: such a path is accepted, and what is printed of it ("\xff") is another path when it is read back.
+func TestPathsAreUTF8(t *testing.T) {
+	_, err := FlagsConfig(Flags{Name: "apex", AuthIPs: []string{"10.20.255.1"}, LocalCheck: "true", ZKHosts: []string{"zk"}, PathMaintenance: "/m/\xff/apex/n1"})
+	if err == nil {
+		t.Error("accepted")
+	}
+}
+
+// TestKeysOfAnotherCase: the library takes Node for node, silently, and with both given one of them wins.
+func TestKeysOfAnotherCase(t *testing.T) {
+	if c, err := ParseConfig("f.toml", "Node = \"node2\"\n"+storyConfig); err == nil {
+		t.Errorf("accepted, the node is %s", c.Node)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // GracefulShutdown is the community of RFC 8326: routers that know it prefer any other path.
@@ -36,7 +37,7 @@ func ParseFlag(data []byte) Flag {
 
 func printable(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsPrint(r) { // controls, and what turns the direction of a terminal's text
 			return ' '
 		}
 		return r

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 )
 
 // FuzzConfig reads any text as a configuration. It must never panic; an error names the file, and the line and the
@@ -31,7 +30,6 @@ func FuzzConfig(f *testing.F) {
 	}
 	place := regexp.MustCompile(`^f\.toml:(\d+): \S`)
 	f.Fuzz(func(t *testing.T, text string) {
-		text = "\n" + text // the library panics where it cannot point to the line before the first
 		cfg, err := ParseConfig("f.toml", text)
 		if (cfg == nil) == (err == nil) {
 			t.Fatalf("configuration %v, error %v", cfg, err)
@@ -66,7 +64,7 @@ func FuzzFlags(f *testing.F) {
 			t.Fatalf("configuration %v, error %v", cfg, err)
 		}
 		if err == nil {
-			if !only && utf8.ValidString(check+service+maintenance) { // the others cannot be said in a file
+			if !only {
 				accepted(t, cfg)
 			}
 			return

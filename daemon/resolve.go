@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"exazk/zkstate"
 )
@@ -121,6 +122,8 @@ func (r *rawCheck) resolve(f *faults, key string) Check {
 		f.add(key+".command", "%s", r.Command.Err)
 	case strings.TrimSpace(c.Command) == "":
 		f.add(key+".command", "no check; remedy: give a command that exits 0 while the service works, or \"true\" to announce without one")
+	case !utf8.ValidString(c.Command):
+		f.add(key+".command", "%q is not UTF-8; remedy: put the command into a script, and name that", c.Command)
 	case strings.ContainsRune(c.Command, 0):
 		f.add(key+".command", "%q contains a NUL byte; remedy: remove it", c.Command)
 	}
@@ -339,7 +342,7 @@ func (f *faults) znode(key string, v textValue, def string) string {
 		return def
 	}
 	p := v.V
-	if !strings.HasPrefix(p, "/") || p == "/" || path.Clean(p) != p || strings.ContainsFunc(p, unicode.IsControl) {
+	if !strings.HasPrefix(p, "/") || p == "/" || path.Clean(p) != p || strings.ContainsFunc(p, unicode.IsControl) || !utf8.ValidString(p) {
 		f.add(key, "%q is not a path in ZooKeeper; remedy: write it like %q", p, def)
 	} else if p == "/zookeeper" || strings.HasPrefix(p, "/zookeeper/") {
 		f.add(key, "%q belongs to ZooKeeper itself; remedy: write it like %q", p, def)

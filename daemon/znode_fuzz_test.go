@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"exazk/exabgp"
@@ -138,7 +139,7 @@ func (r *reader) check(d Decision) {
 		texts = append(texts, route.Detail)
 	}
 	for _, text := range texts {
-		if strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f }) || !utf8.ValidString(text) || len(text) > 3*maxNote {
+		if strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) || !utf8.ValidString(text) || len(text) > 3*maxNote {
 			r.t.Errorf("note %q", text)
 		}
 	}

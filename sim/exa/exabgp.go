@@ -20,7 +20,7 @@ type Config struct {
 	Peers      []Peer        // one for each Tor
 	Slow       time.Duration // upper bound of what a turn of its reactor takes; 2 ms if zero
 	// Lose is the part of the route commands whose handler fails: they do nothing and are not answered. 4.2 does so with what
-	// it can not parse (exabgp-api: a bad octet), and was not seen to do it with anything else.
+	// it can not parse (a bad octet, say), and was not seen to do it with anything else.
 	Lose float64
 	Memo *Memo // of lines, shared with earlier runs; nil for one of its own
 }

@@ -211,7 +211,7 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// TestPace announces a thousand routes, which took 0.56 s (exabgp-api: speed), and looks for packets that waited for an
+// TestPace announces a thousand routes, which took 0.56 s with 4.2.21, and looks for packets that waited for an
 // acknowledgement.
 func TestPace(t *testing.T) {
 	w := establishedModel(t, 1, time.Second)

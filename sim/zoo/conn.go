@@ -283,8 +283,11 @@ func (k *conn) hello(req *request) {
 	case req.seen > s.zxid: // a session never sees an older state than it has seen
 		k.shut()
 		return
-	case !s.member():
-		return // it does not know yet; it closes the connection when it does
+	case !s.member(): // it does not know yet, and closes the connection when it does
+		if s.leads && req.kind == resume {
+			k.mislead(req)
+		}
+		return
 	}
 	if req.kind == resume {
 		for _, o := range slices.Clone(s.conns) {
@@ -294,6 +297,23 @@ func (k *conn) hello(req *request) {
 		}
 	}
 	s.handOn(req)
+}
+
+// mislead is the answer of a leader that has slept through its reign's end. By its own clock the sessions have expired, and
+// it says so although the quorum keeps them, with their nodes; after a shorter sleep it takes the session for its own.
+func (k *conn) mislead(req *request) {
+	req.sess = k.e.session(req.id)
+	switch {
+	case req.sess == nil:
+	case k.e.now().Sub(k.s.frozenAt) < req.sess.timeout:
+		k.sess = req.sess
+		k.reaches, k.reachesSince = true, k.e.now()
+	case k.e.chance(4): // it stops before it answers
+		return
+	default:
+		req.sess = nil
+	}
+	k.welcome(req)
 }
 
 // handOn gives a request to the leader.

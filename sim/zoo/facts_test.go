@@ -673,3 +673,38 @@ func TestReset(t *testing.T) {
 		t.Errorf("%d of 100", made)
 	}
 }
+
+// TestMisled: a leader that has slept through its reign's end tells clients that their sessions have expired, while the
+// quorum keeps them (seen with real servers: TestHonest/ensemble/deposed).
+func TestMisled(t *testing.T) {
+	misled := 0
+	for seed := range uint64(50) {
+		r := newRig(t, seed, Config{Servers: 3, Tick: 200 * time.Millisecond, Delay: fewMS})
+		lead := r.e.Leader()
+		u := r.servedBy(0, time.Second, lead)
+		u.ask(zkstate.Call{Op: zkstate.OpCreate, Path: "/a", Ephemeral: true})
+		r.e.Freeze(lead)
+		r.run(1600 * time.Millisecond)
+		from := len(u.got)
+		r.e.Thaw(lead)
+		for range 30 {
+			r.run(time.Millisecond)
+			if _, told := u.told(from, zkstate.SessionExpired{}); told {
+				break
+			}
+		}
+		if _, told := u.told(from, zkstate.SessionExpired{}); told {
+			if _, _, there := r.e.Read("/a"); !there {
+				t.Error("the session has ended")
+			}
+			misled++
+		}
+		r.run(5 * time.Second)
+		if _, owner, there := r.e.Read("/a"); there && owner != u.Session() {
+			t.Error("the node of the lost session stays")
+		}
+	}
+	if misled < 10 || misled == 50 {
+		t.Errorf("%d of 50", misled)
+	}
+}

@@ -359,7 +359,49 @@ func TestHonest(t *testing.T) {
 				compare(t, s, servers)
 			})
 		}
+		t.Run("deposed", func(t *testing.T) { deposed(t, servers) })
 	})
+}
+
+// deposed freezes a leader until there is another one and thaws it. In the moment before it knows, it answers a sync and a
+// read from what it knew, and says of a living session that it has expired. TestDeposedLeader and TestMisled are the same on
+// the model. What is seen depends on who is first, so there are some tries.
+func deposed(t *testing.T, servers []*zktest.Server) {
+	stale, misled := false, false
+	for try := 0; try < 8 && !(stale && misled); try++ {
+		heal(t, servers)
+		st := newRealStage(t, servers)
+		p := &play{t: t, stage: st, root: fmt.Sprint("/deposed", try)}
+		p.put("/x", "old")
+		lead := st.leader()
+		others := []int{(lead + 1) % 3, (lead + 2) % 3}
+		p.connect("reader", 4*time.Second, lead)
+		p.connect("sleeper", time.Second, lead)
+		p.connect("writer", 4*time.Second, others...)
+		p.do("reader", syncing)
+		p.do("sleeper", ephemeral("/x/c", ""))
+		st.freeze(lead)
+		p.send("reader", syncing)
+		st.wait(10 * time.Millisecond)
+		read := p.send("reader", get("/x"))
+		p.until("another leader", func() bool { return zktest.Leader([]*zktest.Server{servers[others[0]], servers[others[1]]}) != nil })
+		p.until("a write", func() bool { return p.do("writer", set("/x", "new", -1)).Err == nil })
+		from := p.mark()
+		st.thaw(lead)
+		res := p.result(read)
+		if res.Err == nil && string(res.Data) != "old" {
+			t.Errorf("the old leader knows of %q", res.Data)
+		}
+		stale = stale || res.Err == nil
+		p.until("news", func() bool { return p.heard("sleeper", from, "up") || p.heard("sleeper", from, "expired") })
+		if p.heard("sleeper", from, "expired") {
+			p.do("writer", syncing)
+			misled = misled || p.do("writer", exists("/x/c")).Found
+		}
+	}
+	if !stale || !misled {
+		t.Errorf("a stale answer after a sync: %v; a living session said to have expired: %v", stale, misled)
+	}
 }
 
 func compare(t *testing.T, s script, servers []*zktest.Server) {

@@ -183,8 +183,8 @@ func (w *world) note(n *node, in zkstate.Input) {
 }
 
 // slack is how old a state may be that a session is shown: what waits in a frozen server's socket is answered from what it
-// knew, as long as the client waits.
-const slack = askedFor
+// knew, as long as the client waits, and a session may be resumed there that has not expired by its clock.
+const slack = 2 * askedFor
 
 // check compares what is emitted with what was true.
 func (n *node) check(ev zkstate.Event) {

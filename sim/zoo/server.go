@@ -33,6 +33,7 @@ type server struct {
 	leads    bool  // it believes that it leads
 	life     int   // number of kills
 	freezes  int
+	frozenAt time.Time
 	tree     tree
 	applied  int   // number of the log's entry that it takes next
 	zxid     int64 // of the newest that it has taken

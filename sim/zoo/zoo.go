@@ -161,6 +161,7 @@ func (e *Ensemble) Freeze(server int) {
 		return
 	}
 	s.frozen = true
+	s.frozenAt = e.now()
 	s.freezes++
 	freeze := s.freezes
 	e.clock.After(time.Duration(e.cfg.SyncLimit)*e.cfg.Tick, func() {

@@ -24,7 +24,10 @@ type counter struct {
 func startCounter(ctx context.Context, l *lab.Lab) *counter {
 	ctx, stop := context.WithCancel(ctx)
 	c := &counter{lab: l, stop: stop, done: make(chan struct{}), last: map[string]lab.Received{}, total: map[string]int{}}
-	c.read()
+	// A ToR that is read later only would count what came before. One without its session has nothing to be read.
+	for end := time.Now().Add(2 * time.Second); len(c.last) < len(lab.Balancers()) && time.Now().Before(end) && ctx.Err() == nil; {
+		c.read()
+	}
 	c.total = map[string]int{} // what was before does not count
 	go func() {
 		defer close(c.done)

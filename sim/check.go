@@ -177,6 +177,9 @@ func (c *cluster) checkPlanned(v int) {
 		if h.python != nil && h.owns(v) {
 			return // it claims before its route is heard
 		}
+		if h.on && h.down == 0 && !h.exabgp.Running() {
+			return // it ended because its process was ended too often
+		}
 	}
 	for _, h := range c.hosts {
 		if h.python == nil && c.calm(h, 30*time.Second) && h.able() && h.tor.Up() && !h.broken() && !h.drained() {

@@ -114,7 +114,26 @@ func Draw(seed uint64) Plan {
 			opt.Kinds = append(opt.Kinds, fault.PauseServer)
 		}
 	}
-	return Plan{Knobs: k, Faults: fault.Draw(r, opt)}
+	p := Plan{Knobs: k, Faults: fault.Draw(r, opt)}
+	if k.Still {
+		p.Faults = still(p.Faults, k.SessionTimeout)
+	}
+	return p
+}
+
+// still leaves one pause of the server, either short or longer than every session: of about a session timeout, some sessions
+// end and others do not, and those who keep theirs see the others' claims go as if their nodes had failed.
+func still(faults []fault.Fault, timeout time.Duration) []fault.Fault {
+	paused := false
+	return slices.DeleteFunc(faults, func(f fault.Fault) bool {
+		if f.Kind != fault.PauseServer {
+			return false
+		}
+		some := f.For > timeout/4 && f.For < 2*timeout+4*time.Second
+		drop := paused || some
+		paused = paused || !drop
+		return drop
+	})
 }
 
 // String is the text of a plan: its knobs, a line "faults:", and one line for each fault.

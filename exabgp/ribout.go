@@ -40,9 +40,11 @@ const (
 	askedKeeps              // queryConfiguration
 )
 
-// doubtful says whether a route that is due is a withdraw that may not be needed: not one of what we announced.
+// doubtful says whether a route that is due is a withdraw that may not be needed: not one of what we announced. Nor one of what
+// we announced with other attributes before: while a session is down, 4.2.21 keeps each of them for it, a withdraw takes back
+// only the last, and what ExaBGP lists afterwards is empty. The session begins with the first, until a withdraw is written in it.
 func (w *Writer) doubtful(r *row) bool {
-	return r.route.Withdraw && !r.ours && !r.sure && w.acks == acksOn && !w.blunt
+	return r.route.Withdraw && !r.ours && !r.sure && r.mixed == 0 && w.acks == acksOn && !w.blunt
 }
 
 // inquire asks what ExaBGP holds.
@@ -105,7 +107,7 @@ func (w *Writer) conclude(now time.Time) {
 		case q.held[r.route.Prefix]:
 			r.sure = true
 		default:
-			r.taken, r.serial, r.entry.epoch = r.command, r.route.Serial, w.epoch
+			r.taken, r.serial, r.entry.epoch, r.spoken = r.command, r.route.Serial, w.epoch, ""
 			r.forgive()
 			w.note(logrus.DebugLevel, "withdraw not needed", logrus.Fields{"event": "withdraw-spared", "nlri": r.route.Prefix.String()})
 			w.emit(RouteAccepted{Route: r.route, Epoch: w.epoch, Took: now.Sub(q.sent)})

@@ -179,6 +179,8 @@ type entry struct {
 	epoch   uint64        // of the table it came from
 	ours    bool          // an announce was written and no withdraw taken since: a withdraw is needed, whatever ExaBGP says
 	sure    bool          // ExaBGP said in this epoch that it holds the route: a withdraw is needed
+	spoken  string        // the announce that was written last; empty once a withdraw was taken
+	mixed   uint64        // the epoch after that in which another announce was written over it; 0 for none. See doubtful
 	last    time.Time     // of the last command's end
 	refused string        // the command that was refused last; empty once another was wanted or taken
 	words   string        // what was said then
@@ -504,6 +506,12 @@ func (w *Writer) accept(now time.Time, took time.Duration) {
 	w.flight = nil
 	f.taken, f.entry.epoch, f.last = f.command, f.epoch, now
 	f.serial, f.ours = f.route.Serial, !f.route.Withdraw
+	if f.route.Withdraw {
+		f.spoken = ""
+		if f.epoch >= f.mixed {
+			f.mixed = 0
+		}
+	}
 	f.forgive()
 	w.emit(RouteAccepted{Route: f.route, Epoch: f.epoch, Took: took})
 }
@@ -755,7 +763,12 @@ func (w *Writer) advance(now time.Time) {
 		return
 	}
 	if r != nil {
-		r.ours = r.ours || !r.route.Withdraw
+		if !r.route.Withdraw {
+			if r.spoken != "" && r.spoken != r.command {
+				r.mixed = w.epoch + 1
+			}
+			r.ours, r.spoken = true, r.command
+		}
 		w.flight = &flight{row: *r, epoch: w.epoch, sent: now, blind: w.acks == acksOff}
 		w.excuse = ""
 		w.write(r.command + "\n")

@@ -305,7 +305,7 @@ func (k *conn) mislead(req *request) {
 	req.sess = k.e.session(req.id)
 	switch {
 	case req.sess == nil:
-	case k.e.now().Sub(k.s.frozenAt) < req.sess.timeout:
+	case k.e.now().Sub(k.s.left) < req.sess.timeout:
 		k.sess = req.sess
 		k.reaches, k.reachesSince = true, k.e.now()
 	case k.e.chance(4): // it stops before it answers

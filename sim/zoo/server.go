@@ -33,7 +33,7 @@ type server struct {
 	leads    bool  // it believes that it leads
 	life     int   // number of kills
 	freezes  int
-	frozenAt time.Time
+	left     time.Time // when it was frozen last as a member: since then it has heard nothing of the others
 	tree     tree
 	applied  int   // number of the log's entry that it takes next
 	zxid     int64 // of the newest that it has taken

@@ -161,7 +161,9 @@ func (e *Ensemble) Freeze(server int) {
 		return
 	}
 	s.frozen = true
-	s.frozenAt = e.now()
+	if s.member() {
+		s.left = e.now()
+	}
 	s.freezes++
 	freeze := s.freezes
 	e.clock.After(time.Duration(e.cfg.SyncLimit)*e.cfg.Tick, func() {

@@ -111,6 +111,7 @@ func (s *server) joined() {
 	e := s.e
 	if e.leader != nil && e.leader.alive() && !s.serving {
 		s.enter()
+		e.trim() // it may have been the last
 	}
 	e.assess()
 }

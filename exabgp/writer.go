@@ -100,6 +100,8 @@ type Writer struct {
 	unanswered int           // queries for the summary whose header was not seen
 	tried34    bool          // 3.4's query was tried in this handshake ...
 	replied34  bool          // ... and answered, but not as 3.4 does
+	greeted    bool          // a reply came before the header
+	whole      bool          // the list that is being proved is
 	settled    bool          // a handshake was concluded before ...
 	said       acks          // ... and this was found and logged
 	flight     *flight       // the route command that was written and not yet answered
@@ -133,12 +135,16 @@ type Writer struct {
 //	    │                ▼                    ▼
 //	    │             asking34             doubting ──header──▶ ready (acks off)
 //	    └── a reply is missing, or belongs to nothing ── ready
+//
+// The header may be that of a query of the process before this one. Its newline tells: 4.2, 5.0 and main answer it before
+// our header. Where that answer was not seen, listing leads to proving, which waits for it a moment before all is ready.
 type phase uint8
 
 const (
 	unsynced phase = iota // waits to ask; replies belong to nothing we know
 	greeting              // asked for the summary; replies before its header are not ours
 	listing               // the header was seen; the next reply is ours
+	proving               // that reply came, and the one to our first newline did not: both may be our predecessor's
 	doubting              // the reply did not come: asked again, to see whether a header or a reply is next
 	asking34              // the query of 3.4 was written
 	ready                 // route commands are written
@@ -369,7 +375,9 @@ func (w *Writer) header(now time.Time) {
 		}
 		w.enter(listing, now)
 		w.query, w.list = summary, list{open: true}
-	case listing: // the one before was asked for by our predecessor
+	case listing, proving: // the one before was asked for by our predecessor
+		w.greeted = true
+		w.enter(listing, now)
 		w.list = list{open: true}
 	case doubting:
 		w.acks = acksOff
@@ -395,13 +403,21 @@ func (w *Writer) header(now time.Time) {
 func (w *Writer) reply(now time.Time, v Verdict) {
 	switch w.phase {
 	case unsynced, greeting: // not ours; but who replies to others replies to us
-		w.acks, w.quiet = acksOn, now
+		w.acks, w.quiet, w.greeted = acksOn, now, true
 		w.awake(now)
 	case listing:
 		w.acks = acksOn
+		if !w.greeted && !w.settled {
+			w.whole = v.Kind == Done
+			w.enter(proving, now)
+			return
+		}
 		w.settle(now, v.Kind == Done)
+	case proving: // to our newline: the header comes next
+		w.greeted, w.unanswered = true, 1
+		w.enter(greeting, now)
 	case doubting: // it was only late, and there is one more to come
-		w.acks = acksOn
+		w.acks, w.greeted = acksOn, true
 		w.enter(greeting, now)
 	case asking34:
 		w.reply34(now, v)
@@ -661,6 +677,8 @@ func (w *Writer) expire(now time.Time) {
 		w.enter(doubting, now)
 		w.write(querySummary + "\n")
 		w.unanswered++
+	case proving:
+		w.settle(now, w.whole)
 	case doubting:
 		if w.acks == acksUnknown {
 			w.acks = acksOff
@@ -738,6 +756,8 @@ func (w *Writer) phaseDeadline() time.Time {
 		return w.quiet.Add(ackGrace)
 	case doubting:
 		return w.quiet.Add(doubtWait)
+	case proving:
+		return w.quiet.Add(strayPause)
 	}
 	return time.Time{}
 }

@@ -92,6 +92,7 @@ func (m *Machine) replaceRecord(s *service, data []byte) {
 
 func (m *Machine) writeRecord(s *service, c Call) {
 	r := &s.record
+	r.have = nil // until it is known what became of it
 	m.call(c, func(_ *pending, res Result) {
 		if res.Err == nil && c.Op != OpSet {
 			r.made = max(r.made, s.peers.watch.mark.pzxid) // it is newer than that, and a twin's newer still

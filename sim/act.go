@@ -12,8 +12,9 @@ import (
 
 // faults is what goes wrong at the moment, counted, since the same may go wrong twice at once.
 type faults struct {
-	active   int // of any kind
-	zk       int // of ZooKeeper or of the way to it
+	active   int  // of any kind
+	isolated bool // the last one to begin came long after all others were over
+	zk       int  // of ZooKeeper or of the way to it
 	killed   []int
 	paused   []int
 	out, in  [][]int // packets lost, by node and server
@@ -36,6 +37,7 @@ func (c *cluster) arrange(list []fault.Fault) {
 		c.clock.At(c.start.Add(f.At), func() {
 			c.note(nil, "FAULT %v", f)
 			c.result.Faults++
+			c.broken.isolated = c.broken.active == 0 && c.clock.Now().Sub(c.broken.lastAny) > 45*time.Second
 			c.touch(f)
 			c.broken.active++
 			if zkFault(f.Kind) {
@@ -214,7 +216,7 @@ func (c *cluster) disturb(f fault.Fault, by int) {
 		if by < 0 {
 			lag = c.knobs.Lag
 		}
-		_ = lag // TODO
+		c.zk.Lag(f.Server, lag)
 	default:
 		panic("bug: no such fault: " + f.String())
 	}
@@ -335,6 +337,7 @@ func (c *cluster) freeze(h *host, until time.Time) {
 		}
 		if h.frozen--; h.frozen == 0 {
 			h.exabgp.Thaw()
+			h.thawed = c.clock.Now()
 			c.broken.lastNode[h.n] = c.clock.Now()
 			c.settleDown()
 		}

@@ -37,10 +37,11 @@ type hostMonitors struct {
 	drained []monitor // a route of a node that is drained
 	stray   []monitor // a route at the ToR that is not what was decided, or none where one was
 	waits   []monitor // a VIP that nobody serves and this node could
+	void    []monitor // a VIP that nobody announces and this node should as a last resort
 }
 
 func newHostMonitors(n int) hostMonitors {
-	return hostMonitors{make([]monitor, n), make([]monitor, n), make([]monitor, n), make([]monitor, n)}
+	return hostMonitors{make([]monitor, n), make([]monitor, n), make([]monitor, n), make([]monitor, n), make([]monitor, n)}
 }
 
 // calm says that nothing has happened to a node for so long.
@@ -73,7 +74,27 @@ func (c *cluster) changed(h *host) {
 			c.violate("reason", "%s decided to %v for %s, and its ToR has route %v, MED %d", h.conf.Node, verdict.Verdict, vipOf(v).Addr(), has, route.MED)
 		})
 		c.checkWaiting(h, v)
+		c.checkVoid(h, v)
 	}
+}
+
+// checkVoid watches a VIP that nobody announces while there is a node that could as a last resort, sick or not.
+func (c *cluster) checkVoid(h *host, v int) {
+	void := c.knobs.LastResort && h.able() && h.tor.Up() && c.broken.zk == 0 && c.at() > faultsFrom && !h.drained() && !c.announced(v) && !c.excused(v)
+	h.monitors.void[v].set(c, void, c.bound(), func() {
+		verdict, _ := h.verdict(v)
+		c.violate("last-resort", "nobody announces %s, and %s could as a last resort (%v)", vipOf(v).Addr(), h.conf.Node, verdict.Verdict)
+	})
+}
+
+// announced says whether any ToR has a route to a VIP.
+func (c *cluster) announced(v int) bool {
+	for _, h := range c.hosts {
+		if _, has := h.tor.Route(vipOf(v)); has {
+			return true
+		}
+	}
+	return false
 }
 
 // med is what a verdict is announced with.
@@ -103,7 +124,7 @@ func (k *Knobs) draining() time.Duration {
 // replies to a process that is gone (exabgp.Writer: 3 s for a reply, 10 s behind others), else a moment.
 func (c *cluster) writing(h *host) time.Duration {
 	slow := time.Duration(c.knobs.Nodes+4) * (c.knobs.Slow + 4*c.knobs.Delay)
-	if c.calm(h, time.Minute) {
+	if c.broken.isolated || c.calm(h, time.Minute) {
 		return time.Second + slow
 	}
 	return 20*time.Second + slow + time.Duration(c.knobs.Nodes+4)*time.Second
@@ -129,21 +150,32 @@ func (c *cluster) could(h *host, v int) bool {
 	if !h.able() || h.broken() || !h.tor.Up() || c.broken.zk > 0 || h.drained() {
 		return false
 	}
+	return !c.excused(v)
+}
+
+// excused says that somebody keeps a VIP for itself and is not to be found out.
+func (c *cluster) excused(v int) bool {
 	for _, o := range c.hosts {
 		if o.python != nil && o.owns(v) {
-			return false
+			return true
 		}
 		if o.owns(v) && o.frozen > 0 && !c.knobs.Keepalives {
-			return false
+			return true
+		}
+		if _, has := o.tor.Route(vipOf(v)); has && o.broken() && !o.able() {
+			return true // nobody can withdraw it for a process that stands still
 		}
 	}
-	return true
+	return false
 }
 
 // bound is how long a VIP may go unserved while a node could serve it. A session to end and be noticed, absences to count, the
 // hold time, and ZooKeeper's client finding a server that works.
 func (c *cluster) bound() time.Duration {
 	k := &c.knobs
+	if c.broken.isolated { // one thing happened, and nothing for long before it
+		return max(k.SessionTimeout+2*k.ServerTick, k.HoldTime+2*time.Second, k.detection()) + 3*time.Second + time.Duration(k.Nodes+4)*(k.Slow+4*k.Delay) + k.Propagation
+	}
 	return 3*k.SessionTimeout + 2*k.ServerTick + k.HoldTime + k.StartGrace + 20*time.Second + time.Duration(k.Nodes+4)*(k.Slow+time.Second)
 }
 
@@ -198,12 +230,38 @@ func (c *cluster) moved(h *host, v int, has bool, med uint32) {
 			c.note(h, "its ToR has no %s", vipOf(v).Addr())
 		}
 	}
+	if !has {
+		c.checkLast(h, v)
+	}
+	for _, o := range c.hosts {
+		if o.python == nil {
+			c.checkVoid(o, v)
+		}
+	}
 	switch {
 	case c.knobs.Still && c.at() > faultsFrom:
 		c.violate("still", "the route of %s to %s moved, and nothing happened to any node", h.conf.Node, vipOf(v).Addr())
 	case c.at() > settledBy:
 		c.violate("steady", "the route of %s to %s moved, and nothing has happened for long", h.conf.Node, vipOf(v).Addr())
 	}
+}
+
+// checkLast is asked when a ToR has lost a route. A node that is as it should be must not withdraw the last one of a VIP while
+// nothing happens to anybody else: who it withdraws for must be there.
+func (c *cluster) checkLast(h *host, v int) {
+	verdict, ok := h.verdict(v)
+	if !ok || !h.able() || h.broken() || h.drained() || h.life.leaving || verdict.Action != daemon.Withdraw || verdict.Reason == daemon.ReasonZooKeeperLost || verdict.Reason == daemon.ReasonUnhealthy || verdict.Reason == daemon.ReasonStopping || c.at() < faultsFrom {
+		return
+	}
+	for _, o := range c.hosts {
+		if _, has := o.tor.Route(vipOf(v)); has {
+			return
+		}
+		if o != h && (o.python != nil || !c.calm(o, 2*c.knobs.SessionTimeout+10*time.Second)) {
+			return
+		}
+	}
+	c.violate("last", "%s withdrew the last route to %s (%v), and nothing happened to any other node", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
 }
 
 // decided is told of every step of a core.
@@ -250,6 +308,7 @@ func (c *cluster) wrote(h *host, text []byte) {
 		if len(words) < 3 || string(words[1]) != "route" {
 			continue
 		}
+		c.checkPipe(h, line)
 		p, err := netip.ParsePrefix(string(words[2]))
 		if err != nil {
 			c.violate("configured-only", "%s wrote %q", h.conf.Node, line)
@@ -261,10 +320,33 @@ func (c *cluster) wrote(h *host, text []byte) {
 	}
 }
 
+// replyTimeout is how long exabgp.Writer waits for a reply before it gives one up.
+const replyTimeout = 3 * time.Second
+
+// checkPipe: one command is in flight at a time where ExaBGP answers, and none is needed when nothing has happened for long.
+func (c *cluster) checkPipe(h *host, line []byte) {
+	l := h.life
+	now := c.clock.Now()
+	frozen := h.frozen > 0 || now.Sub(h.thawed) < 15*time.Second // one that is silent for long is taken for 3.4, which never answers
+	if c.knobs.Acks && !frozen && l.unanswered && now.Sub(l.commanded) < replyTimeout {
+		c.violate("pipe", "%s wrote %q while another command was in flight", h.conf.Node, line)
+	}
+	l.unanswered, l.commanded = true, now
+	if c.at() > settledBy {
+		c.violate("idle", "%s wrote %q, and nothing has happened for long", h.conf.Node, line)
+	}
+}
+
 // called is told of every request to ZooKeeper: a claim must not precede its route.
 func (c *cluster) called(l *life, call zkstate.Call) {
 	if c.telling {
 		c.note(l.h, "zk %v %s %s", call.Op, call.Path, clip(call.Data))
+	}
+	switch call.Op {
+	case zkstate.OpCreate, zkstate.OpSet, zkstate.OpDelete, zkstate.OpRemove, zkstate.OpReplace:
+		if c.at() > settledBy {
+			c.violate("idle", "%s asked ZooKeeper to %v %s, and nothing has happened for long", l.h.conf.Node, call.Op, call.Path)
+		}
 	}
 	name, isClaim := strings.CutPrefix(call.Path, claimsPath+"/")
 	if !isClaim || call.Op != zkstate.OpCreate && call.Op != zkstate.OpReplace {
@@ -280,8 +362,8 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 		c.violate("claim", "%s claims %s, which it does not own", l.h.conf.Node, name)
 		return
 	}
-	if !c.knobs.Acks {
-		return // accepted once written; it may not have been read
+	if !c.knobs.Acks || !l.h.exabgp.Running() || l.h.frozen > 0 {
+		return // accepted once written, and it may not have been read; or its end was not heard of yet
 	}
 	for _, r := range l.h.exabgp.RIB() {
 		if r.Prefix == vipOf(v) && r.MED == l.conf.Services[0].Announce.MED {

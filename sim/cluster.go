@@ -11,6 +11,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"exazk/sim/exa"
 	"exazk/sim/vclock"
 	"exazk/sim/zoo"
 	"exazk/zkstate"
@@ -63,6 +64,7 @@ type cluster struct {
 	result  Result
 	broken  faults
 	memo    *zkstate.Memo
+	lines   *exa.Memo
 }
 
 // discard is for the machines' logs: what matters in them is in the story.
@@ -76,9 +78,18 @@ var discard = func() *logrus.Entry {
 // epoch is when every run begins.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// Player plays plans one after the other, in one goroutine. It keeps what does not depend on the plan.
+type Player struct{ lines *exa.Memo }
+
+// NewPlayer makes a Player.
+func NewPlayer() *Player { return &Player{exa.NewMemo()} }
+
+// Play plays a plan by itself. With tell the result has a story.
+func Play(p Plan, tell bool) Result { return NewPlayer().Play(p, tell) }
+
 // Play plays a plan. With tell the result has a story.
-func Play(p Plan, tell bool) Result {
-	c := newCluster(p.Knobs, tell)
+func (pl *Player) Play(p Plan, tell bool) Result {
+	c := newCluster(p.Knobs, tell, pl.lines)
 	for _, h := range c.hosts {
 		c.clock.After(c.upTo(2*time.Second), h.boot)
 		c.clock.After(10*time.Second, h.tend)
@@ -91,10 +102,10 @@ func Play(p Plan, tell bool) Result {
 	return c.result
 }
 
-func newCluster(k Knobs, tell bool) *cluster {
-	c := &cluster{knobs: k, clock: vclock.New(epoch), start: epoch, rand: rand.New(rand.NewPCG(k.Seed, 2)), quiet: discard, telling: tell, memo: zkstate.NewMemo()}
+func newCluster(k Knobs, tell bool, lines *exa.Memo) *cluster {
+	c := &cluster{knobs: k, clock: vclock.New(epoch), start: epoch, rand: rand.New(rand.NewPCG(k.Seed, 2)), quiet: discard, telling: tell, memo: zkstate.NewMemo(), lines: lines}
 	c.zk = zoo.New(c.clock, c.rand, zoo.Config{
-		Servers: k.Servers, Tick: k.ServerTick, MinTimeout: 2 * k.ServerTick, MaxTimeout: 20 * k.ServerTick,
+		Servers: k.Servers, Tick: k.ServerTick, MinTimeout: 2 * k.ServerTick, MaxTimeout: max(20*k.ServerTick, k.SessionTimeout),
 		Delay: k.Packet, Lag: k.Lag,
 	})
 	for _, path := range []string{"/exabgp", "/exabgp/service", "/exabgp/maintenance", "/exabgp/failback", "/exabgp/status", claimsPath, maintenancePath, failbackPath, statusPath} {

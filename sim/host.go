@@ -25,19 +25,20 @@ type host struct {
 	on        bool
 	linkUp    bool
 	silent    exa.Way
-	sick      bool // what the check looks at is broken, and so is what users get
-	hanging   bool // the check does not end, and what users get is broken too
-	ending    bool // ExaBGP got SIGTERM
-	born      int  // how often ExaBGP was started
-	frozen    int  // faults that stop the ExaBGP that runs now
-	unplugged int  // faults that pull the link
-	down      int  // faults that keep ExaBGP down
-	off       int  // faults that keep the power off
-	breaking  int  // faults that break the check
-	stalling  int  // faults that make it hang
-	flags     int  // operators that want it drained
-	lostOut   int  // faults that lose what it sends to its ToR
-	lostIn    int  // and what it should get
+	sick      bool      // what the check looks at is broken, and so is what users get
+	hanging   bool      // the check does not end, and what users get is broken too
+	thawed    time.Time // when ExaBGP went on after it was stopped
+	ending    bool      // ExaBGP got SIGTERM
+	born      int       // how often ExaBGP was started
+	frozen    int       // faults that stop the ExaBGP that runs now
+	unplugged int       // faults that pull the link
+	down      int       // faults that keep ExaBGP down
+	off       int       // faults that keep the power off
+	breaking  int       // faults that break the check
+	stalling  int       // faults that make it hang
+	flags     int       // operators that want it drained
+	lostOut   int       // faults that lose what it sends to its ToR
+	lostIn    int       // and what it should get
 	prefixes  []netip.Prefix
 
 	monitors hostMonitors
@@ -50,7 +51,7 @@ func newHost(c *cluster, n int) *host {
 	k := &c.knobs
 	h.exabgp = exa.New(c.clock, c.rand, exa.Config{
 		Acks: k.Acks, Changes: k.Changes, Keepalives: k.Keepalives, HoldTime: k.HoldTime,
-		Peers: []exa.Peer{{Local: localOf(n), Peer: peerOf(n)}}, Slow: k.Slow,
+		Peers: []exa.Peer{{Local: localOf(n), Peer: peerOf(n)}}, Slow: k.Slow, Memo: c.lines,
 	}, h, []*exa.Tor{h.tor})
 	return h
 }
@@ -86,8 +87,12 @@ func (h *host) launch() {
 	h.changed()
 }
 
-// Kill is ExaBGP ending with its process.
+// Kill is ExaBGP's SIGTERM to its process, whose end it waits for.
 func (h *host) Kill() {
+	if l := h.life; h.python == nil && l != nil && !l.dead {
+		l.do(func() { l.post(daemon.Stop{Signal: "terminated"}) })
+		return
+	}
 	h.c.killExazk(h)
 }
 

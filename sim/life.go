@@ -28,6 +28,14 @@ type life struct {
 	last    daemon.Decision
 	written string // to ExaBGP, last
 
+	unanswered bool      // a command was written and no reply came
+	commanded  time.Time // when
+	row        int       // results of the check in a row, below 0 for failures
+	healthy    health.State
+	steps      int // of all machines, in this second
+	second     time.Time
+	ticks      int // of all alarms
+
 	dead, paused bool
 	stops        int      // faults that stop it
 	backlog      []func() // what waits for the end of a pause
@@ -110,11 +118,11 @@ func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 	l.wroteAll = func(err error) { l.heard.put(exabgp.Written{Err: err}) }
 	l.examineAgain = func() { l.do(l.examine) }
 	l.examinedThen = func() { l.do(l.examined) }
-	tick := func() { l.step(daemon.Tick{}) }
+	tick := func() { l.early(); l.step(daemon.Tick{}) }
 	l.loopWake.serve(h.c.clock, func() { l.do(tick) })
-	look := func() { l.write(exabgp.Tick{}) }
+	look := func() { l.earlyWrite(); l.write(exabgp.Tick{}) }
 	l.exaWake.serve(h.c.clock, func() { l.do(look) })
-	mind := func() { l.keep(zkstate.Tick{}) }
+	mind := func() { l.earlyKeep(); l.keep(zkstate.Tick{}) }
 	l.zkWake.serve(h.c.clock, func() { l.do(mind) })
 	pipes.OnLine(func(v exabgp.Verdict) { l.hear(v) })
 	pipes.OnEnd(func(err error) { l.heard.put(exabgp.Ended{Err: err}) })
@@ -133,7 +141,7 @@ func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 // do runs f as the process would: not at all when it is dead, later when it is stopped.
 func (l *life) do(f func()) {
 	switch {
-	case l.dead:
+	case l.dead, l.h.c.result.Violation != nil:
 	case l.paused:
 		l.backlog = append(l.backlog, f)
 	default:
@@ -153,6 +161,7 @@ func (l *life) step(ev daemon.Event) {
 	if l.leaving {
 		return
 	}
+	l.count()
 	d := l.core.Step(l.now(), ev)
 	if d.Table.Epoch != l.last.Table.Epoch || !sameRoutes(d.Table.Routes, l.last.Table.Routes) {
 		table := d.Table
@@ -263,6 +272,13 @@ func (l *life) hear(v exabgp.Verdict) {
 
 // write is exabgp.Process's loop.
 func (l *life) write(in exabgp.Input) {
+	l.count()
+	if heard, ok := in.(exabgp.Heard); ok && (heard.Verdict.Kind == exabgp.Done || heard.Verdict.Kind == exabgp.Refused) {
+		l.unanswered = false
+	}
+	if heard, ok := in.(exabgp.Heard); ok && l.h.c.telling && heard.Verdict.Kind != exabgp.News {
+		l.h.c.note(l.h, "< %v %s", heard.Verdict.Kind, heard.Verdict.Words)
+	}
 	out := l.writer.Step(l.now(), in)
 	for _, ev := range out.Events {
 		l.post(daemon.FromExaBGP{Event: ev})
@@ -291,7 +307,54 @@ func (l *life) keep(in zkstate.Input) {
 		l.act(l.store.Step(l.now(), zkstate.ResyncAsked{}))
 	}
 	if !l.closed {
+		l.count()
 		l.act(l.store.Step(l.now(), in))
+	}
+}
+
+// count finds a machine that does the same again and again.
+func (l *life) count() {
+	if now := l.now(); now.Sub(l.second) >= time.Second {
+		l.second, l.steps = now, 0
+	}
+	if l.steps++; l.steps > 3000 {
+		l.h.c.violate("busy", "the machines of %s made %d steps within a second", l.h.conf.Node, l.steps)
+	}
+}
+
+// soon says whether a machine is to be asked a nanosecond before its alarm what it would do: nothing, or the alarm was
+// set too late, and only luck would have woken it in time.
+func (l *life) soon(a *alarm) bool {
+	l.ticks++
+	return l.ticks%16 == 0 && a.rang.Equal(l.now()) // else the process was stopped then
+}
+
+// early asks the core.
+func (l *life) early() {
+	if l.leaving || !l.soon(&l.loopWake) {
+		return
+	}
+	d := l.core.Step(l.now().Add(-1), daemon.Tick{})
+	if d.Exit != l.last.Exit || d.Table.Epoch != l.last.Table.Epoch || !sameRoutes(d.Table.Routes, l.last.Table.Routes) || !d.Want.Equal(l.last.Want) {
+		l.h.c.violate("timely", "the core of %s decided something else before it was to be asked again", l.h.conf.Node)
+	}
+}
+
+func (l *life) earlyWrite() {
+	if !l.soon(&l.exaWake) {
+		return
+	}
+	if out := l.writer.Step(l.now().Add(-1), exabgp.Tick{}); out.Write != nil || len(out.Events) > 0 {
+		l.h.c.violate("timely", "the writer of %s wrote %q before it was to be asked again", l.h.conf.Node, out.Write)
+	}
+}
+
+func (l *life) earlyKeep() {
+	if l.closed || !l.soon(&l.zkWake) {
+		return
+	}
+	if out := l.store.Step(l.now().Add(-1), zkstate.Tick{}); out.Open != 0 || len(out.Calls) > 0 || len(out.Events) > 0 {
+		l.h.c.violate("timely", "the ZooKeeper machine of %s acted before it was to be asked again: %+v", l.h.conf.Node, out)
 	}
 }
 
@@ -339,6 +402,7 @@ func (l *life) examined() {
 		r.ExitCode = 1
 	}
 	o := l.check.Step(l.checked, l.now(), r)
+	l.recount(r.OK)
 	if o.From != o.To {
 		l.post(daemon.FromHealth{Changed: health.Changed{Service: serviceName, State: o.To, Result: r, Took: l.now().Sub(l.checked)}})
 	}
@@ -347,11 +411,32 @@ func (l *life) examined() {
 	}
 }
 
+// recount counts the results by itself.
+func (l *life) recount(ok bool) {
+	k := &l.h.c.knobs
+	switch {
+	case ok:
+		l.row = max(l.row, 0) + 1
+	default:
+		l.row = min(l.row, 0) - 1
+	}
+	switch {
+	case l.row >= k.Rise:
+		l.healthy = health.Healthy
+	case -l.row >= k.Fall:
+		l.healthy = health.Unhealthy
+	}
+	if got := l.check.State(); got != l.healthy {
+		l.h.c.violate("check", "the check of %s is %v after %d results of one kind", l.h.conf.Node, got, l.row)
+	}
+}
+
 // alarm is a timer that is set anew all the time.
 type alarm struct {
 	clock *vclock.Clock
 	want  time.Time // zero while it is off
 	armed time.Time // the earliest instant for which something is put down; zero if nothing is
+	rang  time.Time // for what it rang last
 	ring  func()
 	due   func() // made once
 }
@@ -384,7 +469,7 @@ func (a *alarm) check() {
 	switch {
 	case a.want.IsZero():
 	case !now.Before(a.want):
-		a.want = time.Time{}
+		a.rang, a.want = a.want, time.Time{}
 		a.ring()
 	case a.armed.IsZero():
 		a.arm(a.want)

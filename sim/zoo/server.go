@@ -22,6 +22,7 @@ const (
 
 // server is one process. What others think of it is in Ensemble.
 type server struct {
+	lag      time.Duration // most that it is behind while it follows
 	e        *Ensemble
 	n        int
 	running  bool // the process is there, its port answers
@@ -379,7 +380,7 @@ func (s *server) catchUpSoon() {
 	s.catching = true
 	d := s.e.delay()
 	if s.e.chance(4) {
-		d += s.e.draw(s.e.cfg.Lag)
+		d += s.e.draw(s.lag)
 	}
 	s.e.clock.After(d, s.caught)
 }

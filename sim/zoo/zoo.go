@@ -88,7 +88,7 @@ func New(clock *vclock.Clock, r *rand.Rand, cfg Config) *Ensemble {
 	}
 	e := &Ensemble{clock: clock, r: r, cfg: cfg, began: clock.Now(), tree: newTree(), cuts: make(map[wire]lost), again: pending}
 	for n := range cfg.Servers {
-		s := &server{e: e, n: n, running: true}
+		s := &server{e: e, n: n, running: true, lag: cfg.Lag}
 		s.caught = func() {
 			s.catching = false
 			s.do(s.catchUp)
@@ -311,6 +311,9 @@ func (e *Ensemble) Names(dir string) []string {
 
 // Alive reports whether a session has not ended.
 func (e *Ensemble) Alive(id int64) bool { return e.session(id) != nil }
+
+// Lag sets the most that a server is behind the leader, from now on, while it follows.
+func (e *Ensemble) Lag(server int, most time.Duration) { e.servers[server].lag = most }
 
 // OnChange has f called for each node that came, went or was written, when that is committed. f must change nothing.
 func (e *Ensemble) OnChange(f func(path string)) { e.changed = f }

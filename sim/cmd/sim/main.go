@@ -141,12 +141,13 @@ func (o options) many(stdout, stderr io.Writer) error {
 	var wg sync.WaitGroup
 	for range o.parallel {
 		wg.Go(func() {
+			player := sim.NewPlayer()
 			for !stop.Load() {
 				seed := next.Add(1) - 1
 				if seed >= o.from+o.seeds {
 					return
 				}
-				r := sim.Play(sim.Draw(seed), false)
+				r := player.Play(sim.Draw(seed), false)
 				t.add(seed, r)
 				if r.Violation != nil && !o.count {
 					stop.Store(true)

@@ -46,10 +46,10 @@ func (s *service) hold() time.Duration {
 	return min(s.conf.FlapHold<<min(s.failures-2, 16), max(flapMax, s.conf.FlapHold))
 }
 
-// setFailback obeys an operator's word once.
-func (s *service) setFailback(ev zkstate.FailbackRead) {
+// setFailback obeys an operator's word once. A process that stops leaves it to the one that comes next.
+func (c *Core) setFailback(s *service, ev zkstate.FailbackRead) {
 	s.failback = nil
-	if !ev.Present {
+	if !ev.Present || c.stopping != nil {
 		return
 	}
 	s.failback = append([]byte{}, ev.Data...)

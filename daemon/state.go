@@ -276,7 +276,7 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 		}
 	case zkstate.FailbackRead:
 		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
-			s.setFailback(ev)
+			c.setFailback(s, ev)
 		}
 	case zkstate.PeersRead:
 		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {

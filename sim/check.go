@@ -366,7 +366,7 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 		return // accepted once written, and it may not have been read; or its end was not heard of yet
 	}
 	for _, r := range l.h.exabgp.RIB() {
-		if r.Prefix == vipOf(v) && r.MED == l.conf.Services[0].Announce.MED {
+		if r.Prefix == vipOf(v) {
 			return
 		}
 	}

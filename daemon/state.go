@@ -20,8 +20,8 @@ const (
 	// It only costs a reading, so a busy machine that crosses it loses nothing.
 	sleepLimit = 3 * time.Second
 	// lateSession is how long after the start the first session is one after a loss: ZooKeeper was away, and the other nodes'
-	// claims may be on their way back. It comes within milliseconds else, or a second where a server of several is down.
-	lateSession = 3 * time.Second
+	// claims may be on their way back. It comes within milliseconds else, or half a second where a server of several is down.
+	lateSession = time.Second
 	// stopBound is the time for a drain after SIGTERM. ExaBGP 5 kills its processes 2 s after SIGTERM (4.2 waits for
 	// them), and closing the ZooKeeper session comes out of the same 2 s.
 	stopBound = 1300 * time.Millisecond
@@ -384,7 +384,8 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 			v.asked = true
 			v.away = v.away || v.authoritative && v.raw.Holder == zkstate.Absent && c.others(now, s, v) == OthersServe
 		}
-		if v.view == ClaimReturns && s.current && !now.Before(v.returned.Add(s.conf.Overlap)) {
+		// Right after a loss the claim may be one that a dead node left behind: a new leader gives its session a whole timeout.
+		if v.view == ClaimReturns && s.current && !settling && !now.Before(v.returned.Add(s.conf.Overlap)) {
 			v.view = ClaimPresent
 		}
 	}

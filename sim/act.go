@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"exazk/daemon"
@@ -97,6 +98,13 @@ func zkFault(k fault.Kind) bool {
 
 func (c *cluster) begin(f fault.Fault) {
 	h := c.hosts[f.Node]
+	switch f.Kind {
+	case fault.KillExazk, fault.TermExazk, fault.Reconfigure:
+		if !c.mayEnd(h) {
+			c.note(h, "left out: ExaBGP would end with its process, which ended too often")
+			return
+		}
+	}
 	switch f.Kind {
 	case fault.Crash:
 		if h.off++; h.off == 1 {
@@ -302,6 +310,17 @@ func (c *cluster) killExazk(h *host) {
 		l.kill()
 		l.pipes.Exited()
 	}
+}
+
+// mayEnd counts how often a process is ended: ExaBGP gives up with the sixth start in a slot of 64 s.
+func (c *cluster) mayEnd(h *host) bool {
+	now := c.clock.Now()
+	h.ends = slices.DeleteFunc(h.ends, func(t time.Time) bool { return now.Sub(t) > 70*time.Second })
+	if len(h.ends) >= 4 {
+		return false
+	}
+	h.ends = append(h.ends, now)
+	return true
 }
 
 // pauseExazk stops the process that runs now.

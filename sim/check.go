@@ -239,7 +239,7 @@ func (c *cluster) moved(h *host, v int, has bool, med uint32) {
 		}
 	}
 	switch {
-	case c.knobs.Still && c.at() > faultsFrom:
+	case c.knobs.Still && c.at() > faultsFrom && !(c.clock.Now().Sub(h.life.began) < 2*time.Second && c.clock.Now().Sub(c.broken.lastZK) < 2*time.Second):
 		c.violate("still", "the route of %s to %s moved, and nothing happened to any node", h.conf.Node, vipOf(v).Addr())
 	case c.at() > settledBy:
 		c.violate("steady", "the route of %s to %s moved, and nothing has happened for long", h.conf.Node, vipOf(v).Addr())

@@ -25,20 +25,21 @@ type host struct {
 	on        bool
 	linkUp    bool
 	silent    exa.Way
-	sick      bool      // what the check looks at is broken, and so is what users get
-	hanging   bool      // the check does not end, and what users get is broken too
-	thawed    time.Time // when ExaBGP went on after it was stopped
-	ending    bool      // ExaBGP got SIGTERM
-	born      int       // how often ExaBGP was started
-	frozen    int       // faults that stop the ExaBGP that runs now
-	unplugged int       // faults that pull the link
-	down      int       // faults that keep ExaBGP down
-	off       int       // faults that keep the power off
-	breaking  int       // faults that break the check
-	stalling  int       // faults that make it hang
-	flags     int       // operators that want it drained
-	lostOut   int       // faults that lose what it sends to its ToR
-	lostIn    int       // and what it should get
+	sick      bool        // what the check looks at is broken, and so is what users get
+	hanging   bool        // the check does not end, and what users get is broken too
+	thawed    time.Time   // when ExaBGP went on after it was stopped
+	ends      []time.Time // of exazk, by faults
+	ending    bool        // ExaBGP got SIGTERM
+	born      int         // how often ExaBGP was started
+	frozen    int         // faults that stop the ExaBGP that runs now
+	unplugged int         // faults that pull the link
+	down      int         // faults that keep ExaBGP down
+	off       int         // faults that keep the power off
+	breaking  int         // faults that break the check
+	stalling  int         // faults that make it hang
+	flags     int         // operators that want it drained
+	lostOut   int         // faults that lose what it sends to its ToR
+	lostIn    int         // and what it should get
 	prefixes  []netip.Prefix
 
 	monitors hostMonitors

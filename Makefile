@@ -12,8 +12,9 @@ COVER    := daemon=95 exabgp=90 zkstate=90 health=90
 E2E      := ./vagrant/e2e ./vagrant/chaos
 UNIT      = $(shell go list ./... | grep -v -e /vagrant/e2e -e /vagrant/chaos)
 MINUTES  ?= 10
+SEEDS    ?= 20000
 
-.PHONY: help build tools lab-tools test vet unit reconnect e2e chaos bench-failover lab lab-down cover fuzz update check-configs lint dist clean
+.PHONY: help build tools lab-tools test vet unit reconnect e2e sim sim-mutants chaos bench-failover lab lab-down cover fuzz update check-configs lint dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,16 @@ bench-failover: ## measure every failover in the lab and write docs/failover.md;
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -o bin/ ./vagrant/bench
 	@bin/bench $(BENCH)
+
+sim: ## play SEEDS lives of a simulated cluster, or tell the story of one: SEED=n. SIM="-shrink -svg seed.svg" for less or a picture
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -o bin/ ./sim/cmd/sim
+	@bin/sim $(if $(SEED),-seed $(SEED),-seeds $(SEEDS)) $(SIM)
+
+sim-mutants: ## plant bugs, one at a time, and show how many seeds it takes to find each; MUTANTS="-only REGEXP -limit N"
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -o bin/ ./sim/cmd/mutants
+	@bin/mutants $(MUTANTS)
 
 chaos: ## drive the lab through faults drawn from a seed, for MINUTES (root). SEED=n for those of an earlier run, CHAOS="-round 3"
 	@mkdir -p bin

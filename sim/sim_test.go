@@ -123,9 +123,10 @@ func TestPicture(t *testing.T) {
 }
 
 func BenchmarkPlay(b *testing.B) {
+	player := NewPlayer()
 	seed := uint64(0)
 	for b.Loop() {
 		seed++
-		Play(Draw(seed), false)
+		player.Play(Draw(seed), false)
 	}
 }

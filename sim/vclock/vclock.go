@@ -6,23 +6,30 @@ import "time"
 
 // Clock runs what was put down for later. It is for one goroutine.
 type Clock struct {
+	start time.Time
 	now   time.Time
 	seq   uint64
-	queue []*Timer // a heap by due, then by seq
+	queue []item // a heap of four children each, by due, then by seq
 	free  []*Timer
+}
+
+// item is an entry of the queue; what it is compared by is in it, and not behind the pointer.
+type item struct {
+	due   int64 // nanoseconds since start
+	seq   uint64
+	timer *Timer
 }
 
 // Timer is something that is put down for an instant.
 type Timer struct {
 	due   time.Time
-	seq   uint64
 	f     func()
 	place int  // in the queue; -1 outside
 	kept  bool // somebody may stop it: it is not used again
 }
 
 // New makes a clock that shows start.
-func New(start time.Time) *Clock { return &Clock{now: start} }
+func New(start time.Time) *Clock { return &Clock{start: start, now: start} }
 
 // Now is the present instant.
 func (c *Clock) Now() time.Time { return c.now }
@@ -50,7 +57,8 @@ func (c *Clock) Stop(t *Timer) {
 
 // Run lets everything happen that is due until end, and sets the clock to it.
 func (c *Clock) Run(end time.Time) {
-	for len(c.queue) > 0 && !c.queue[0].due.After(end) {
+	last := int64(end.Sub(c.start))
+	for len(c.queue) > 0 && c.queue[0].due <= last {
 		c.next()
 	}
 	if c.now.Before(end) {
@@ -63,11 +71,11 @@ func (c *Clock) Next() (time.Time, bool) {
 	if len(c.queue) == 0 {
 		return time.Time{}, false
 	}
-	return c.queue[0].due, true
+	return c.queue[0].timer.due, true
 }
 
 func (c *Clock) next() {
-	e := c.queue[0]
+	e := c.queue[0].timer
 	c.remove(0)
 	c.now = e.due
 	f := e.f
@@ -89,61 +97,65 @@ func (c *Clock) add(t time.Time, f func()) *Timer {
 	} else {
 		e = &Timer{}
 	}
-	*e = Timer{due: t, seq: c.seq, f: f, place: len(c.queue)}
-	c.queue = append(c.queue, e)
-	c.up(e.place)
+	e.due, e.f, e.kept = t, f, false
+	c.queue = append(c.queue, item{})
+	c.up(len(c.queue)-1, item{int64(t.Sub(c.start)), c.seq, e})
 	return e
 }
 
-func (c *Clock) less(i, j int) bool {
-	a, b := c.queue[i], c.queue[j]
-	if d := a.due.Compare(b.due); d != 0 {
-		return d < 0
-	}
-	return a.seq < b.seq
+func (a *item) before(b *item) bool { return a.due < b.due || a.due == b.due && a.seq < b.seq }
+
+func (c *Clock) put(i int, x item) {
+	c.queue[i] = x
+	x.timer.place = i
 }
 
-func (c *Clock) swap(i, j int) {
-	c.queue[i], c.queue[j] = c.queue[j], c.queue[i]
-	c.queue[i].place, c.queue[j].place = i, j
-}
-
-func (c *Clock) up(i int) {
+// up puts x at i, which is free, or nearer to the top.
+func (c *Clock) up(i int, x item) {
 	for i > 0 {
-		parent := (i - 1) / 2
-		if !c.less(i, parent) {
-			return
+		parent := (i - 1) / 4
+		if !x.before(&c.queue[parent]) {
+			break
 		}
-		c.swap(i, parent)
+		c.put(i, c.queue[parent])
 		i = parent
 	}
+	c.put(i, x)
 }
 
-func (c *Clock) down(i int) {
+// down puts x at i, which is free, or farther from the top.
+func (c *Clock) down(i int, x item) {
 	for {
-		least := i
-		for child := 2*i + 1; child <= 2*i+2 && child < len(c.queue); child++ {
-			if c.less(child, least) {
+		first := 4*i + 1
+		if first >= len(c.queue) {
+			break
+		}
+		least := first
+		for child := first + 1; child < first+4 && child < len(c.queue); child++ {
+			if c.queue[child].before(&c.queue[least]) {
 				least = child
 			}
 		}
-		if least == i {
-			return
+		if !c.queue[least].before(&x) {
+			break
 		}
-		c.swap(i, least)
+		c.put(i, c.queue[least])
 		i = least
 	}
+	c.put(i, x)
 }
 
 func (c *Clock) remove(i int) {
+	c.queue[i].timer.place = -1
 	last := len(c.queue) - 1
-	e := c.queue[i]
-	c.swap(i, last)
-	c.queue[last] = nil
+	x := c.queue[last]
+	c.queue[last] = item{}
 	c.queue = c.queue[:last]
-	e.place = -1
-	if i < last {
-		c.down(i)
-		c.up(i)
+	switch {
+	case i == last:
+	case i > 0 && x.before(&c.queue[(i-1)/4]):
+		c.up(i, x)
+	default:
+		c.down(i, x)
 	}
 }

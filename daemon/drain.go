@@ -33,14 +33,15 @@ func (c *Core) stepDrain(now time.Time, s *service) {
 		}
 		return
 	}
+	since := now
 	if s.drainSince == nil {
-		s.drainSince = &now
+		s.drainSince = &since
 		for _, v := range s.vips {
 			v.early = v.away
 		}
 	}
 	if c.stopping == nil && (s.blind || !s.peersRead) {
-		s.drainSince = &now // drain_timeout is for others that do not come, not for those that cannot be seen
+		s.drainSince = &since // drain_timeout is for others that do not come, not for those that cannot be seen
 	}
 	s.blind = !s.peersRead
 	for _, v := range s.vips {

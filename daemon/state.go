@@ -198,7 +198,8 @@ func (c *Core) apply(now time.Time, ev Event) (news bool) {
 		return false
 	case Stop:
 		if c.stopping == nil {
-			c.stopping, c.signal = &now, ev.Signal
+			since := now
+			c.stopping, c.signal = &since, ev.Signal
 		}
 	case FromHealth:
 		if s := c.service(ev.Service); s != nil {

@@ -20,7 +20,8 @@ type Machine struct {
 	ok    bool // what the last result said
 	row   int  // results in a row that said so; 0 before the first
 
-	reported   *Result   // the failure last logged in the present row of failures
+	failed     bool      // there is one, in the present row of failures, that was logged
+	reported   Result    // the last such
 	reportedAt time.Time // when the last report was due; zero before the first
 	unreported int       // failures since then that should have been reported
 }
@@ -88,18 +89,18 @@ func (m *Machine) next(began, now time.Time) time.Time {
 func (m *Machine) report(now time.Time, r Result, changed bool) (due bool, unreported int) {
 	switch {
 	case r.OK:
-		m.reported = nil
+		m.failed = false
 		return false, 0
 	case changed:
-		m.reported = &r
+		m.failed, m.reported = true, r
 		return false, 0
-	case m.reported != nil && *m.reported == r:
+	case m.failed && m.reported == r:
 		return false, 0
 	case !m.reportedAt.IsZero() && now.Before(m.reportedAt.Add(reportEvery)):
 		m.unreported++
 		return false, 0
 	}
 	unreported, m.unreported = m.unreported, 0
-	m.reported, m.reportedAt = &r, now
+	m.failed, m.reported, m.reportedAt = true, r, now
 	return true, unreported
 }

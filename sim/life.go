@@ -171,7 +171,8 @@ func (l *life) step(ev daemon.Event) {
 		}
 	}
 	if !d.Want.Equal(l.last.Want) {
-		l.want = &d.Want
+		want := d.Want
+		l.want = &want
 		l.nudge()
 	}
 	if d.Resync {

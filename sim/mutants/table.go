@@ -173,7 +173,7 @@ func knowledge() []Mutant {
 		{
 			Name: "no-overlap", File: file, Expect: planned,
 			What: "a backup withdraws as soon as it sees the owner's claim, before the routers know the owner's route",
-			Old:  `if v.view == ClaimReturns && s.current && !now.Before(v.returned.Add(s.conf.Overlap)) {`,
+			Old:  `if v.view == ClaimReturns && s.current && !settling && !now.Before(v.returned.Add(s.conf.Overlap)) {`,
 			New:  `if v.view == ClaimReturns && s.current {`,
 		},
 	}

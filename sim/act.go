@@ -22,10 +22,11 @@ type faults struct {
 	lastZK   time.Time
 	lastAny  time.Time
 	lastNode []time.Time
+	hurt     []time.Time // by node: the same without what operators mean
 }
 
 func newFaults(k *Knobs) faults {
-	f := faults{killed: make([]int, k.Servers), paused: make([]int, k.Servers), lastNode: make([]time.Time, k.Nodes)}
+	f := faults{killed: make([]int, k.Servers), paused: make([]int, k.Servers), lastNode: make([]time.Time, k.Nodes), hurt: make([]time.Time, k.Nodes)}
 	for range k.Nodes {
 		f.out, f.in = append(f.out, make([]int, k.Servers)), append(f.in, make([]int, k.Servers))
 	}
@@ -76,6 +77,9 @@ func (c *cluster) touch(f fault.Fault) {
 	}
 	if !f.Kind.OfEnsemble() {
 		c.broken.lastNode[f.Node] = now
+		if f.Kind != fault.Maintenance && f.Kind != fault.Until && f.Kind != fault.Failback {
+			c.broken.hurt[f.Node] = now
+		}
 	}
 }
 
@@ -336,6 +340,7 @@ func (c *cluster) pauseExazk(h *host, until time.Time) {
 		if l.stops--; l.stops == 0 && !l.dead {
 			l.cont()
 			c.broken.lastNode[h.n] = c.clock.Now()
+			c.broken.hurt[h.n] = c.clock.Now()
 			c.settleDown()
 		}
 	})
@@ -358,6 +363,7 @@ func (c *cluster) freeze(h *host, until time.Time) {
 			h.exabgp.Thaw()
 			h.thawed = c.clock.Now()
 			c.broken.lastNode[h.n] = c.clock.Now()
+			c.broken.hurt[h.n] = c.clock.Now()
 			c.settleDown()
 		}
 	})
@@ -380,6 +386,7 @@ func (c *cluster) flap(h *host, turn time.Duration, until time.Time) {
 		h.sick = h.breaking > 0
 		c.note(h, "check: %v", map[bool]string{true: "fails", false: "passes"}[h.sick])
 		c.broken.lastNode[h.n] = c.clock.Now()
+		c.broken.hurt[h.n] = c.clock.Now()
 		c.settleDown()
 		if at := c.clock.Now().Add(turn); sick && at.After(until) {
 			c.clock.At(until, next)
@@ -405,7 +412,8 @@ func (c *cluster) flagUntil(h *host, until time.Time) {
 	if _, _, there := c.zk.Read(path); there {
 		return
 	}
-	c.zk.Put(path, fmt.Appendf(nil, `{"reason":"sim","until":%q}`, until.Format(time.RFC3339Nano)))
+	h.until, h.overdue = fmt.Appendf(nil, `{"reason":"sim","until":%q}`, until.Format(time.RFC3339Nano)), until
+	c.zk.Put(path, h.until)
 	c.clock.At(until, func() { c.settleDown() })
 }
 
@@ -432,6 +440,7 @@ func (c *cluster) drainAndStop(h *host, down time.Duration) {
 			h.exabgp.Term()
 		}
 		c.broken.lastNode[h.n] = c.clock.Now()
+		c.broken.hurt[h.n] = c.clock.Now()
 		c.settleDown()
 		c.clock.After(max(down, 100*time.Millisecond), func() {
 			c.note(h, "ExaBGP is started")
@@ -440,6 +449,7 @@ func (c *cluster) drainAndStop(h *host, down time.Duration) {
 			}
 			c.flag(h, -1, "")
 			c.broken.lastNode[h.n] = c.clock.Now()
+			c.broken.hurt[h.n] = c.clock.Now()
 			c.settleDown()
 		})
 	}

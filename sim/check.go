@@ -38,10 +38,15 @@ type hostMonitors struct {
 	stray   []monitor // a route at the ToR that is not what was decided, or none where one was
 	waits   []monitor // a VIP that nobody serves and this node could
 	void    []monitor // a VIP that nobody announces and this node should as a last resort
+	beside  []monitor // a last resort beside a node that is well
+	kept    []monitor // a claim of a node that should have given it up
+	cut     []monitor // a claim of a node that sees that its link is down
+	overdue monitor   // a maintenance node whose time is over
 }
 
 func newHostMonitors(n int) hostMonitors {
-	return hostMonitors{make([]monitor, n), make([]monitor, n), make([]monitor, n), make([]monitor, n), make([]monitor, n)}
+	m := func() []monitor { return make([]monitor, n) }
+	return hostMonitors{sick: m(), drained: m(), stray: m(), waits: m(), void: m(), beside: m(), kept: m(), cut: m()}
 }
 
 // calm says that nothing has happened to a node for so long.
@@ -54,6 +59,7 @@ func (c *cluster) changed(h *host) {
 	if h.python != nil || c.result.Violation != nil {
 		return
 	}
+	h.lookAtTor()
 	able := h.able() && h.tor.Up() && c.clock.Now().After(h.life.began)
 	drained := able && c.broken.zk == 0 && h.drained()
 	for v := range c.knobs.Nodes {
@@ -68,14 +74,99 @@ func (c *cluster) changed(h *host) {
 			c.violate("drained", "%s is drained, and it still announces %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
 		})
 		stray := able && decided && !h.life.leaving && (verdict.Action == daemon.Withdraw && has || verdict.Action == daemon.Announce && (!has || route.MED != h.med(verdict)))
-		m.stray[v].set(c, stray, c.hearing()+c.writing(h), func() {
+		strays := c.writing(h) // a withdraw is always written
+		if verdict.Action == daemon.Announce {
+			strays += c.hearing()
+		}
+		m.stray[v].set(c, stray, strays, func() {
 			verdict, _ := h.verdict(v)
 			route, has := h.tor.Route(vipOf(v))
 			c.violate("reason", "%s decided to %v for %s, and its ToR has route %v, MED %d", h.conf.Node, verdict.Verdict, vipOf(v).Addr(), has, route.MED)
 		})
+		if idle := decided && verdict.Action == daemon.Withdraw && h.alive() && !h.life.leaving; !idle {
+			h.idled[v] = time.Time{}
+		} else if h.idled[v].IsZero() {
+			h.idled[v] = c.clock.Now()
+		}
 		c.checkWaiting(h, v)
 		c.checkVoid(h, v)
+		c.checkBeside(h, v)
 	}
+	c.checkClaim(h)
+	c.checkOverdue(h)
+}
+
+// lookAtTor notes since when the ToR has no session.
+func (h *host) lookAtTor() {
+	switch up := h.tor.Up(); {
+	case up:
+		h.torDown = time.Time{}
+	case h.torDown.IsZero():
+		h.torDown = h.c.clock.Now()
+	}
+}
+
+// checkBeside watches a last resort that a node that is well announces beside. That one says so in its record, which the sick
+// one reads as soon as it can reach ZooKeeper.
+func (c *cluster) checkBeside(h *host, v int) {
+	if !c.knobs.LastResort {
+		return
+	}
+	verdict, decided := h.verdict(v)
+	beside := decided && verdict.Reason == daemon.ReasonLastResort && verdict.Action == daemon.Announce && h.able() && c.broken.zk == 0
+	if beside {
+		beside = false
+		for _, o := range c.hosts {
+			beside = beside || o != h && o.python == nil && o.says(v)
+		}
+	}
+	h.monitors.beside[v].set(c, beside, c.recovery()+c.writing(h), func() {
+		c.violate("sick", "%s's check fails, and it still announces %s (%v), as somebody else does who is well", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
+	})
+}
+
+// says says that a node is well and says in its record that it announces a VIP.
+func (h *host) says(v int) bool {
+	verdict, decided := h.verdict(v)
+	if !decided || !h.able() || h.broken() || h.drained() || verdict.Action != daemon.Announce || verdict.Reason == daemon.ReasonLastResort || verdict.Reason == daemon.ReasonDraining {
+		return false
+	}
+	routes := h.life.last.Want.Statuses[serviceName].Routes
+	return v < len(routes) && routes[v].Announced
+}
+
+// checkClaim watches the claim on a node's own VIP. Nobody else takes the VIP over while it is there: a node that should not serve,
+// or that nobody hears, must give it up.
+func (c *cluster) checkClaim(h *host) {
+	v, k := h.n, &c.knobs
+	if k.Shared && v < 2 {
+		return // whose claim it is is not looked at
+	}
+	_, _, claimed := c.zk.Read(claimsPath + "/" + c.names[v])
+	claims := claimed && h.alive() && c.broken.zk == 0 && !h.life.leaving && c.clock.Now().After(h.life.began)
+	silent := !h.torDown.IsZero()
+	bound := 2*k.SessionTimeout + k.detection() + c.writing(h)
+	if silent && !h.broken() && !h.drained() {
+		bound += k.HoldTime
+	}
+	h.monitors.kept[v].set(c, claims && (h.broken() || h.drained() || silent), bound, func() {
+		c.violate("kept", "%s keeps its claim on %s: sick %v, drained %v, without a session %v", h.conf.Node, c.names[v], h.broken(), h.drained(), silent)
+	})
+	h.monitors.cut[v].set(c, claims && k.Links && !h.linkUp && c.broken.isolated, 2*time.Second+10*k.Delay+10*k.Packet, func() {
+		c.violate("kept", "%s keeps its claim on %s, and sees that its link is down", h.conf.Node, c.names[v])
+	})
+}
+
+// checkOverdue watches a maintenance node whose time is over: who is drained by it removes it.
+func (c *cluster) checkOverdue(h *host) {
+	overdue := false
+	if h.marked && !h.overdue.IsZero() && !c.clock.Now().Before(h.overdue) {
+		data, _, there := c.zk.Read(maintenancePath + "/" + h.conf.Node)
+		overdue = there && bytes.Equal(data, h.until) && h.alive() && !h.life.leaving && c.broken.zk == 0
+	}
+	h.monitors.overdue.set(c, overdue, c.recovery()+10*c.knobs.Delay, func() {
+		c.violate("overdue", "the maintenance of %s is over, and its node is still there", h.conf.Node)
+	})
 }
 
 // checkVoid watches a VIP that nobody announces while there is a node that could as a last resort, sick or not.
@@ -230,12 +321,16 @@ func (c *cluster) moved(h *host, v int, has bool, med uint32) {
 			c.note(h, "its ToR has no %s", vipOf(v).Addr())
 		}
 	}
-	if !has {
+	if has {
+		h.routed[v] = c.clock.Now()
+		c.checkGhost(h, v)
+	} else {
 		c.checkLast(h, v)
 	}
 	for _, o := range c.hosts {
 		if o.python == nil {
 			c.checkVoid(o, v)
+			c.checkBeside(o, v)
 		}
 	}
 	switch {
@@ -250,8 +345,15 @@ func (c *cluster) moved(h *host, v int, has bool, med uint32) {
 // nothing happens to anybody else: who it withdraws for must be there.
 func (c *cluster) checkLast(h *host, v int) {
 	verdict, ok := h.verdict(v)
-	if !ok || !h.able() || h.broken() || h.drained() || h.life.leaving || verdict.Action != daemon.Withdraw || verdict.Reason == daemon.ReasonZooKeeperLost || verdict.Reason == daemon.ReasonUnhealthy || verdict.Reason == daemon.ReasonStopping || c.at() < faultsFrom {
+	if !ok || !h.able() || h.drained() || h.life.leaving || verdict.Action != daemon.Withdraw || verdict.Reason == daemon.ReasonZooKeeperLost || verdict.Reason == daemon.ReasonStopping || c.at() < faultsFrom {
 		return
+	}
+	if h.broken() || verdict.Reason == daemon.ReasonUnhealthy {
+		// As a last resort it would go on, if it has read what the others do. Without replies these may say that they announce
+		// what their ExaBGP has not read yet.
+		if !c.knobs.LastResort || !c.knobs.Acks || !h.life.known.peers || c.broken.zk > 0 || c.clock.Now().Sub(c.broken.lastZK) < c.recovery() {
+			return
+		}
 	}
 	for _, o := range c.hosts {
 		if _, has := o.tor.Route(vipOf(v)); has {
@@ -264,6 +366,13 @@ func (c *cluster) checkLast(h *host, v int) {
 	c.violate("last", "%s withdrew the last route to %s (%v), and nothing happened to any other node", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
 }
 
+// checkGhost is asked when a ToR has heard of a route. What was withdrawn long ago must not come back, with a new session say.
+func (c *cluster) checkGhost(h *host, v int) {
+	if since := h.idled[v]; h.python == nil && !since.IsZero() && h.alive() && c.clock.Now().Sub(since) > c.writing(h) {
+		c.violate("ghost", "the ToR of %s hears of %s, which exazk decided to withdraw %v ago", h.conf.Node, vipOf(v).Addr(), c.clock.Now().Sub(since))
+	}
+}
+
 // decided is told of every step of a core.
 func (c *cluster) decided(h *host, ev daemon.Event, before, d daemon.Decision) {
 	c.result.Steps++
@@ -273,12 +382,20 @@ func (c *cluster) decided(h *host, ev daemon.Event, before, d daemon.Decision) {
 			continue
 		}
 		differs = true
+		was := daemon.Verdict{}
+		if i < len(before.Why) {
+			was = before.Why[i].Verdict
+		}
+		c.judge(h, i, was, d.Why[i].Verdict)
 		if c.telling {
 			c.note(h, "%s: %v", d.Why[i].VIP, d.Why[i].Verdict)
 		}
 	}
 	if c.telling {
 		c.tellEvent(h, ev)
+	}
+	if _, told := ev.(daemon.FromHealth); differs || told {
+		c.checkSick(h, &d)
 	}
 	if differs {
 		h.changed()
@@ -348,6 +465,7 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 			c.violate("idle", "%s asked ZooKeeper to %v %s, and nothing has happened for long", l.h.conf.Node, call.Op, call.Path)
 		}
 	}
+	l.h.lookAtTor()
 	name, isClaim := strings.CutPrefix(call.Path, claimsPath+"/")
 	if !isClaim || call.Op != zkstate.OpCreate && call.Op != zkstate.OpReplace {
 		return
@@ -362,15 +480,24 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 		c.violate("claim", "%s claims %s, which it does not own", l.h.conf.Node, name)
 		return
 	}
-	if !c.knobs.Acks || !l.h.exabgp.Running() || l.h.frozen > 0 {
+	c.checkClaimHeard(l.h, name)
+	if !c.answers(l.h) || l.h.holds(v) {
 		return // accepted once written, and it may not have been read; or its end was not heard of yet
 	}
-	for _, r := range l.h.exabgp.RIB() {
-		if r.Prefix == vipOf(v) {
-			return
-		}
-	}
 	c.violate("claim", "%s claims %s before ExaBGP has its route", l.h.conf.Node, name)
+}
+
+// checkClaimHeard: ExaBGP, or exazk itself where it sees the link or counts keepalives, finds out within the hold time that there
+// is no session, and tells or is asked each second. A claim later than that is not heard by anybody.
+func (c *cluster) checkClaimHeard(h *host, name string) {
+	down := c.clock.Now().Sub(h.torDown)
+	bound := c.knobs.HoldTime + 3*time.Second
+	if !c.knobs.Changes {
+		bound += c.writing(h)
+	}
+	if !h.torDown.IsZero() && down > bound && c.clock.Now().Sub(h.life.resumed) > bound && c.clock.Now().Sub(h.thawed) > bound && h.frozen == 0 {
+		c.violate("claim", "%s claims %s, and its ToR has had no session for %v", h.conf.Node, name, down)
+	}
 }
 
 func clip(b []byte) string {
@@ -386,9 +513,25 @@ func (c *cluster) treeChanged(path string) {
 		_, owner, there := c.zk.Read(path)
 		c.note(nil, "znode %s: there %v, owner %#x", path, there, owner)
 	}
+	if name, ok := strings.CutPrefix(path, claimsPath+"/"); ok {
+		for v := range c.names {
+			if c.names[v] == name {
+				c.claimed[v] = c.clock.Now()
+				if h := c.hosts[v]; h.python == nil && h.life != nil {
+					c.checkClaim(h)
+				}
+			}
+		}
+	}
 	if strings.HasPrefix(path, maintenancePath) {
 		for _, h := range c.hosts {
 			if strings.HasSuffix(path, "/"+h.conf.Node) {
+				if there := h.drained(); there != h.marked {
+					h.marked = there
+					if there {
+						h.flagged = c.clock.Now()
+					}
+				}
 				c.broken.lastNode[h.n] = c.clock.Now()
 				h.changed()
 			}

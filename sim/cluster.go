@@ -64,6 +64,8 @@ type cluster struct {
 	result  Result
 	broken  faults
 	memo    *zkstate.Memo
+	names   []string    // of the VIPs' claims
+	claimed []time.Time // by VIP: when its claim last came or went
 	lines   *exa.Memo
 }
 
@@ -112,6 +114,10 @@ func newCluster(k Knobs, tell bool, lines *exa.Memo) *cluster {
 		c.zk.Put(path, nil)
 	}
 	c.broken = newFaults(&c.knobs)
+	for v := range k.Nodes {
+		c.names = append(c.names, vipOf(v).Addr().String())
+	}
+	c.claimed = make([]time.Time, k.Nodes)
 	c.zk.OnChange(c.treeChanged)
 	c.fabric = newFabric(c)
 	for n := range k.Nodes {

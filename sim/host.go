@@ -42,11 +42,18 @@ type host struct {
 	lostIn    int         // and what it should get
 	prefixes  []netip.Prefix
 
+	marked   bool        // the maintenance node is there
+	flagged  time.Time   // when it came, the last time
+	until    []byte      // a maintenance node with an end, as an operator wrote it ...
+	overdue  time.Time   // ... and the end
+	torDown  time.Time   // since when its ToR has no session; zero while it has one
+	routed   []time.Time // by VIP: when its ToR last heard of a route
+	idled    []time.Time // by VIP: since when exazk has decided to withdraw it, and could; zero while it has not
 	monitors hostMonitors
 }
 
 func newHost(c *cluster, n int) *host {
-	h := &host{c: c, n: n, linkUp: true, conf: c.knobs.config(n, 0), monitors: newHostMonitors(c.knobs.Nodes)}
+	h := &host{c: c, n: n, linkUp: true, conf: c.knobs.config(n, 0), monitors: newHostMonitors(c.knobs.Nodes), routed: make([]time.Time, c.knobs.Nodes), idled: make([]time.Time, c.knobs.Nodes)}
 	h.prefixes = []netip.Prefix{netip.PrefixFrom(localOf(n), 29)}
 	h.tor = exa.NewTor(c.clock, c.rand, func(_ *exa.Tor, p netip.Prefix) { c.fabric.told(h, p) })
 	k := &c.knobs

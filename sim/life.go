@@ -32,7 +32,12 @@ type life struct {
 	commanded  time.Time // when
 	row        int       // results of the check in a row, below 0 for failures
 	healthy    health.State
-	steps      int // of all machines, in this second
+	known      known
+	session    int64     // with ZooKeeper, the newest
+	connected  time.Time // when it began
+	resumed    time.Time // when the process went on after it was stopped
+	halted     time.Time // when it was stopped
+	steps      int       // of all machines, in this second
 	second     time.Time
 	ticks      int // of all alarms
 
@@ -106,7 +111,7 @@ func (l *life) now() time.Time { return l.h.c.clock.Now() }
 func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 	h.lives++
 	id := daemon.Identity{Node: conf.Node, Instance: instanceName(h.lives), Version: "sim", Since: h.c.clock.Now()}
-	l := &life{h: h, conf: conf, pipes: pipes, began: h.c.clock.Now()}
+	l := &life{h: h, conf: conf, pipes: pipes, began: h.c.clock.Now(), known: known{seen: make([]time.Time, h.c.knobs.Nodes)}}
 	l.core = daemon.NewCore(conf, id)
 	l.writer = exabgp.NewWriter(exabgp.Options{Track: conf.ExaBGP.TrackNeighbors})
 	l.store = zkstate.NewMachine(storeConfig(conf, id, h.c.memo), h.c.quiet)
@@ -135,6 +140,7 @@ func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 		}
 		l.examine()
 	})
+	l.after(conf.Services[0].StartGrace+graceSlack, l.checkGrace)
 	return l
 }
 
@@ -162,6 +168,7 @@ func (l *life) step(ev daemon.Event) {
 		return
 	}
 	l.count()
+	l.told(ev)
 	d := l.core.Step(l.now(), ev)
 	if d.Table.Epoch != l.last.Table.Epoch || !sameRoutes(d.Table.Routes, l.last.Table.Routes) {
 		table := d.Table
@@ -181,10 +188,14 @@ func (l *life) step(ev daemon.Event) {
 	}
 	before := l.last
 	l.last = d
+	if l.want != nil {
+		l.h.c.wants(l.h, &before, &d)
+	}
 	l.h.c.decided(l.h, ev, before, d)
 	l.loopWake.set(d.Wake)
 	if d.Exit != daemon.Stay {
 		l.leaving = true
+		l.h.c.leaves(l.h, d.Exit)
 		l.loopWake.set(time.Time{})
 		abandon := d.Exit == daemon.Abandon
 		l.read.put(zkstate.Stop{Abandon: abandon})
@@ -236,7 +247,7 @@ func (l *life) kill() {
 }
 
 func (l *life) stop() {
-	l.paused = true
+	l.paused, l.halted = true, l.now()
 	l.pipes.Stop()
 	if l.client != nil {
 		l.client.Pause()
@@ -244,7 +255,11 @@ func (l *life) stop() {
 }
 
 func (l *life) cont() {
-	l.paused = false
+	l.paused, l.resumed = false, l.now()
+	if l.now().Sub(l.halted) > sleeps {
+		l.known.awake = l.now()
+		l.known.void()
+	}
 	backlog := l.backlog
 	l.backlog = nil
 	for _, f := range backlog {
@@ -255,6 +270,12 @@ func (l *life) cont() {
 		l.client.Resume()
 	}
 }
+
+// sleeps is for how long a process must have been stopped to know that what it read may be old (daemon.sleepLimit).
+const sleeps = 3 * time.Second
+
+// graceSlack is when after start_grace a core has looked at the clock again for certain.
+const graceSlack = 1500 * time.Millisecond
 
 // tell is what exabgp.Process does with a table.
 func (l *life) tell() {
@@ -364,7 +385,7 @@ func (l *life) act(out zkstate.Output) {
 		if l.client != nil {
 			l.client.Close()
 		}
-		l.client = l.h.c.zk.Connect(l.h.n, out.Open, l.conf.ZooKeeper.SessionTimeout, l.read.put)
+		l.client = l.h.c.zk.Connect(l.h.n, out.Open, l.conf.ZooKeeper.SessionTimeout, l.fromStore)
 	}
 	for _, call := range out.Calls {
 		l.h.c.called(l, call)
@@ -378,6 +399,14 @@ func (l *life) act(out zkstate.Output) {
 		return
 	}
 	l.zkWake.set(out.Wake)
+}
+
+// fromStore is the client library's word.
+func (l *life) fromStore(in zkstate.Input) {
+	if up, ok := in.(zkstate.SessionUp); ok && up.ID != l.session {
+		l.session, l.connected = up.ID, l.now()
+	}
+	l.read.put(in)
 }
 
 // carrier is what link.Watcher sees.

@@ -1,0 +1,285 @@
+package sim
+
+import (
+	"time"
+
+	"exazk/daemon"
+	"exazk/exabgp"
+	"exazk/health"
+	"exazk/zkstate"
+)
+
+// known is what a core was told, by the simulator's own count: what it may go by.
+type known struct {
+	health  health.State
+	store   zkstate.State
+	awake   time.Time   // the process slept until then: what was asked for before does not count
+	ever    bool        // the claims were read in this life
+	flag    bool        // and so was the maintenance node
+	claims  bool        // the claims were read since ZooKeeper was last away, and since the process last slept
+	peers   bool        // and so were the status records
+	first   bool        // the next reading of the claims is the first one of a new session
+	session int64       // the newest
+	seen    []time.Time // by VIP: since when every reading shows that another node claims it; zero if none does
+	blank   bool        // ExaBGP does not tell of its neighbors
+	stopped time.Time   // when it was told to stop
+}
+
+// told notes what the core is about to be told.
+func (l *life) told(ev daemon.Event) {
+	k := &l.known
+	switch ev := ev.(type) {
+	case daemon.FromHealth:
+		k.health = ev.State
+	case daemon.Stop:
+		if k.stopped.IsZero() {
+			k.stopped = l.now()
+		}
+	case daemon.FromExaBGP:
+		switch ev.Event.(type) {
+		case exabgp.TrackingUnavailable:
+			k.blank = true
+		case exabgp.NeighborChanged, exabgp.NeighborsListed:
+			k.blank = false
+		}
+	case daemon.FromZooKeeper:
+		l.toldByZooKeeper(ev.Event)
+	}
+}
+
+func (l *life) toldByZooKeeper(ev zkstate.Event) {
+	k := &l.known
+	switch ev := ev.(type) {
+	case zkstate.SessionChanged:
+		k.store = ev.State
+		if ev.State != zkstate.Connected {
+			k.void()
+		}
+		if ev.State == zkstate.Connected && ev.ID != k.session {
+			k.session, k.first = ev.ID, true
+		}
+	case zkstate.ClaimsRead:
+		if k.first {
+			k.first = false
+			l.checkFirst(ev)
+		}
+		if !ev.Began.Before(k.awake) {
+			l.see(ev)
+		}
+	case zkstate.MaintenanceRead:
+		k.flag = true
+	case zkstate.PeersRead:
+		k.peers = k.peers || !ev.Began.Before(k.awake)
+	}
+}
+
+// void forgets what may be old by now.
+func (k *known) void() {
+	k.claims, k.peers = false, false
+	clear(k.seen)
+}
+
+func (l *life) see(ev zkstate.ClaimsRead) {
+	k := &l.known
+	k.ever, k.claims = true, true
+	for v := range k.seen {
+		holder := ev.Claims[l.h.c.names[v]].Holder
+		switch {
+		case holder == zkstate.Absent, l.h.owns(v) && holder != zkstate.Foreign:
+			k.seen[v] = time.Time{}
+		case k.seen[v].IsZero():
+			k.seen[v] = l.now()
+		}
+	}
+}
+
+// checkFirst: what a new session reads first is not older than the session. A server that is behind may say what was true before,
+// and the session before may have read something newer from another one.
+func (l *life) checkFirst(ev zkstate.ClaimsRead) {
+	c := l.h.c
+	for v, name := range c.names {
+		_, _, there := c.zk.Read(claimsPath + "/" + name)
+		if said := ev.Claims[name].Holder != zkstate.Absent; said != there && c.claimed[v].Before(l.connected) {
+			c.violate("fresh", "the first reading in a new session of %s says %v of the claim on %s, and that has not been so since before the session", l.h.conf.Node, said, name)
+		}
+	}
+}
+
+// hears says whether the core knows of a neighbor that hears it, or that it cannot know.
+func (l *life) hears(st *zkstate.Status) bool {
+	if l.known.blank {
+		return true
+	}
+	for i := range st.Neighbors {
+		if st.Neighbors[i].State == "up" {
+			return true
+		}
+	}
+	return false
+}
+
+// judge holds a new verdict against what its core was told. A verdict says what it goes by; that must be so.
+func (c *cluster) judge(h *host, v int, was, is daemon.Verdict) {
+	if lacks := h.life.lacks(v, was, is); lacks != "" {
+		c.violate("blind", "%s decided to %v for %s, after %v, and %s", h.conf.Node, is, vipOf(v).Addr(), was, lacks)
+	}
+	if is.Reason == daemon.ReasonMaintenance && was.Action == daemon.Announce {
+		c.checkHandover(h, v)
+	}
+}
+
+// lacks says what a verdict is missing; "" if nothing.
+func (l *life) lacks(v int, was, is daemon.Verdict) string {
+	k, s := &l.known, &l.conf.Services[0]
+	gives := was.Action == daemon.Announce && is.Action == daemon.Withdraw
+	late := l.now().Sub(l.began) >= s.StartGrace
+	switch is.Reason {
+	case daemon.ReasonUnhealthy:
+		return unless(k.health == health.Unhealthy, "its check does not fail")
+	case daemon.ReasonLastResort:
+		begins := was.Action != daemon.Announce || was.Reason != daemon.ReasonLastResort
+		return unless(k.health == health.Unhealthy && (k.peers || !begins), "it has not read who else announces it")
+	case daemon.ReasonHealthUnknown:
+		return unless(is.Action == daemon.Hold || late, "start_grace is not over")
+	case daemon.ReasonMaintenanceUnknown, daemon.ReasonClaimsUnread:
+		return unless(is.Action == daemon.Hold, "it knows nothing")
+	case daemon.ReasonOverlap, daemon.ReasonClaimsStale, daemon.ReasonDraining:
+		return unless(is.Action == was.Action, "nothing was to change")
+	case daemon.ReasonZooKeeperLost:
+		lost := k.store == zkstate.Lost || k.store == zkstate.Connecting && late
+		return unless(lost && l.h.c.knobs.OnZKLoss == string(is.Action.String()), "ZooKeeper is not lost, or that is to change nothing")
+	case daemon.ReasonStopping:
+		return unless(!k.stopped.IsZero(), "it was not told to stop")
+	case daemon.ReasonAuthoritative:
+		return unless(was.Action != daemon.Hold || late || k.ever && k.flag, "it does not know yet whether it is drained, and who claims that")
+	case daemon.ReasonClaimed, daemon.ReasonConflict:
+		if gives {
+			return unless(!k.seen[v].IsZero() && !l.now().Before(k.seen[v].Add(s.Overlap)), "it has not seen that claimed for overlap since ZooKeeper was last away or it slept")
+		}
+		return unless(k.ever, "it has never read the claims")
+	case daemon.ReasonUnclaimed:
+		return unless(k.ever, "it has never read the claims")
+	case daemon.ReasonMaintenance:
+		st := l.last.Want.Statuses[serviceName]
+		return unless(!gives || k.peers || !l.hears(&st), "it has not read who takes over since ZooKeeper was last away or it slept")
+	}
+	return unless(!gives || k.peers, "it has not read who else announces it since ZooKeeper was last away or it slept")
+}
+
+func unless(ok bool, lacks string) string {
+	if ok {
+		return ""
+	}
+	return lacks
+}
+
+// checkSick: whoever knows that its check fails announces nothing, save as a last resort.
+func (c *cluster) checkSick(h *host, d *daemon.Decision) {
+	if h.life.known.health != health.Unhealthy {
+		return
+	}
+	for i := range d.Why {
+		if v := &d.Why[i]; v.Action == daemon.Announce && v.Reason != daemon.ReasonLastResort {
+			c.violate("sick", "%s knows that its check fails, and decided to %v for %s", h.conf.Node, v.Verdict, v.VIP)
+		}
+	}
+}
+
+// checkHandover is asked when a node that is drained gives a VIP up. Before drain_timeout it may do so only for one that announces
+// it, has done so for some time, and is not drained itself. Who took over may have failed since, and its record lives
+// as long as its session: so nothing must have happened to any other node for longer than that, save drains. Records take a
+// moment: a drain of the other that began within the last two seconds may not have been known.
+func (c *cluster) checkHandover(h *host, v int) {
+	now, s := c.clock.Now(), &h.life.conf.Services[0]
+	st := h.life.last.Want.Statuses[serviceName]
+	if c.broken.zk > 0 || now.Sub(c.broken.lastZK) < c.recovery() || !h.drained() || now.Sub(h.flagged) >= s.DrainTimeout || !h.life.hears(&st) || !h.able() || !h.tor.Up() {
+		return
+	}
+	for _, o := range c.hosts {
+		if o == h {
+			continue
+		}
+		if o.python != nil || now.Sub(c.broken.hurt[o.n]) < c.recovery() {
+			return
+		}
+		_, has := o.tor.Route(vipOf(v))
+		if has && !o.broken() && now.Sub(o.routed[v]) >= s.Overlap/2 && !(o.drained() && now.Sub(o.flagged) > 2*time.Second) {
+			return
+		}
+	}
+	c.violate("handover", "%s is drained and gives %s up before drain_timeout, and no node has announced it for overlap", h.conf.Node, vipOf(v).Addr())
+}
+
+// recovery is after what time all know of a failure, of ZooKeeper's too, and have done what is to be done about it.
+func (c *cluster) recovery() time.Duration { return 2*c.knobs.SessionTimeout + 10*time.Second }
+
+// wants is told when something else should lie in ZooKeeper. A status record says that the node announces a VIP: then ExaBGP has
+// acknowledged the route, and some neighbor hears it.
+func (c *cluster) wants(h *host, before, d *daemon.Decision) {
+	was, is := before.Want.Statuses[serviceName], d.Want.Statuses[serviceName]
+	heard := h.life.hears(&is)
+	for v := range is.Routes {
+		if !is.Routes[v].Announced {
+			continue
+		}
+		if !heard {
+			c.violate("record", "%s's record says that it announces %s, and it knows that no neighbor hears it", h.conf.Node, vipOf(v).Addr())
+		}
+		if v < len(was.Routes) && was.Routes[v].Announced || !c.answers(h) || h.holds(v) {
+			continue
+		}
+		c.violate("record", "%s's record says that it announces %s before ExaBGP has its route", h.conf.Node, vipOf(v).Addr())
+	}
+}
+
+// answers says that what a host's ExaBGP has acknowledged it has: it replies, and has not ended without exazk knowing yet.
+func (c *cluster) answers(h *host) bool {
+	return c.knobs.Acks && h.exabgp.Running() && h.frozen == 0
+}
+
+// holds says whether a host's ExaBGP has the route to a VIP.
+func (h *host) holds(v int) bool {
+	for _, r := range h.exabgp.RIB() {
+		if r.Prefix == vipOf(v) {
+			return true
+		}
+	}
+	return false
+}
+
+// stopLimit is daemon's bound for the withdraws of a process that was told to stop.
+const stopLimit = 1500 * time.Millisecond
+
+// leaves is told when a process decides to end. Before stopLimit nothing of what it announced must be left.
+func (c *cluster) leaves(h *host, exit daemon.Exit) {
+	k := &h.life.known
+	if exit != daemon.Leave || k.stopped.IsZero() || c.clock.Now().Sub(k.stopped) >= stopLimit || !c.answers(h) {
+		return
+	}
+	for v := range c.names {
+		if h.holds(v) {
+			c.violate("exit", "exazk of %s ends, and ExaBGP still has its route to %s", h.conf.Node, vipOf(v).Addr())
+		}
+	}
+}
+
+// checkGrace is asked a moment after start_grace: what is unknown by then is waited for no longer. Save the
+// claims of others' VIPs, and what becomes of a VIP while the node is drained.
+func (l *life) checkGrace() {
+	for v := range l.last.Why {
+		verdict := l.last.Why[v].Verdict
+		if verdict.Action != daemon.Hold || l.leaving || !l.known.stopped.IsZero() {
+			continue
+		}
+		switch verdict.Reason {
+		case daemon.ReasonMaintenanceUnknown, daemon.ReasonClaimsUnread:
+			if !l.h.owns(v) {
+				continue
+			}
+		case daemon.ReasonHealthUnknown:
+		default:
+			continue
+		}
+		l.h.c.violate("grace", "%s still does not know what to do with %s after start_grace: %v", l.h.conf.Node, l.h.c.names[v], verdict)
+	}
+}

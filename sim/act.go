@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"time"
@@ -81,6 +82,19 @@ func (c *cluster) touch(f fault.Fault) {
 			c.broken.hurt[f.Node] = now
 		}
 	}
+}
+
+// fails draws whether one of n goes wrong; never where n is 0, nor before or after the faults.
+func (c *cluster) fails(n int) bool {
+	return n > 0 && c.at() > faultsFrom && c.at() < faultsTo && c.rand.IntN(n) == 0
+}
+
+// garble has ExaBGP refuse some route commands: where it answers, it must be a command that it does not understand.
+func (c *cluster) garble(text []byte) []byte {
+	if line, ok := bytes.CutSuffix(text, []byte("\n")); ok && c.knobs.Acks && bytes.Contains(line, []byte(" route ")) && c.fails(c.knobs.Refusals) {
+		return append(bytes.Clone(line), " med\n"...)
+	}
+	return text
 }
 
 // settleDown looks at everything again.

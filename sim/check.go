@@ -41,12 +41,13 @@ type hostMonitors struct {
 	beside  []monitor // a last resort beside a node that is well
 	kept    []monitor // a claim of a node that should have given it up
 	cut     []monitor // a claim of a node that sees that its link is down
+	pending []monitor // a withdraw without an acknowledgement
 	overdue monitor   // a maintenance node whose time is over
 }
 
 func newHostMonitors(n int) hostMonitors {
 	m := func() []monitor { return make([]monitor, n) }
-	return hostMonitors{sick: m(), drained: m(), stray: m(), waits: m(), void: m(), beside: m(), kept: m(), cut: m()}
+	return hostMonitors{sick: m(), drained: m(), stray: m(), waits: m(), void: m(), beside: m(), kept: m(), cut: m(), pending: m()}
 }
 
 // calm says that nothing has happened to a node for so long.
@@ -92,8 +93,23 @@ func (c *cluster) changed(h *host) {
 		c.checkVoid(h, v)
 		c.checkBeside(h, v)
 	}
+	if h.life != nil {
+		st := h.life.last.Want.Statuses[serviceName]
+		c.checkPending(h, &st)
+	}
 	c.checkClaim(h)
 	c.checkOverdue(h)
+}
+
+// checkPending watches withdraws that ExaBGP has not acknowledged. They are always written; in a new session once more, so without a
+// neighbor they are pending.
+func (c *cluster) checkPending(h *host, st *zkstate.Status) {
+	able := h.able() && h.tor.Up() && !h.life.leaving && h.life.hears(st)
+	for v := range st.Routes {
+		h.monitors.pending[v].set(c, able && st.Routes[v].Pending, c.writing(h), func() {
+			c.violate("reason", "%s decided to withdraw %s, and ExaBGP has not acknowledged that", h.conf.Node, vipOf(v).Addr())
+		})
+	}
 }
 
 // lookAtTor notes since when the ToR has no session.
@@ -215,6 +231,9 @@ func (k *Knobs) draining() time.Duration {
 // replies to a process that is gone (exabgp.Writer: 3 s for a reply, 10 s behind others), else a moment.
 func (c *cluster) writing(h *host) time.Duration {
 	slow := time.Duration(c.knobs.Nodes+4) * (c.knobs.Slow + 4*c.knobs.Delay)
+	if c.knobs.Refusals > 0 { // each is tried again, after one second, two, four
+		slow += 7 * time.Second
+	}
 	if c.broken.isolated || c.calm(h, time.Minute) {
 		return time.Second + slow
 	}
@@ -264,7 +283,7 @@ func (c *cluster) excused(v int) bool {
 // hold time, and ZooKeeper's client finding a server that works.
 func (c *cluster) bound() time.Duration {
 	k := &c.knobs
-	if c.broken.isolated { // one thing happened, and nothing for long before it
+	if c.broken.isolated && k.Refusals == 0 { // one thing happened, and nothing for long before it
 		return max(k.SessionTimeout+2*k.ServerTick, k.HoldTime+2*time.Second, k.detection()) + 3*time.Second + time.Duration(k.Nodes+4)*(k.Slow+4*k.Delay) + k.Propagation
 	}
 	return 3*k.SessionTimeout + 2*k.ServerTick + k.HoldTime + k.StartGrace + 20*time.Second + time.Duration(k.Nodes+4)*(k.Slow+time.Second)

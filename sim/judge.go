@@ -217,6 +217,7 @@ func (c *cluster) recovery() time.Duration { return 2*c.knobs.SessionTimeout + 1
 // acknowledged the route, and some neighbor hears it.
 func (c *cluster) wants(h *host, before, d *daemon.Decision) {
 	was, is := before.Want.Statuses[serviceName], d.Want.Statuses[serviceName]
+	c.checkPending(h, &is)
 	heard := h.life.hears(&is)
 	for v := range is.Routes {
 		if !is.Routes[v].Announced {
@@ -260,6 +261,16 @@ func (c *cluster) leaves(h *host, exit daemon.Exit) {
 		if h.holds(v) {
 			c.violate("exit", "exazk of %s ends, and ExaBGP still has its route to %s", h.conf.Node, vipOf(v).Addr())
 		}
+	}
+}
+
+// checkRelearned is asked some time after the process slept until then: what it read before was void, and must have been read again,
+// also where nothing has changed.
+func (l *life) checkRelearned(since time.Time) {
+	c, k := l.h.c, &l.known
+	calm := c.broken.zk == 0 && c.clock.Now().Sub(c.broken.lastZK) > relearns+c.recovery() && !l.leaving && l.resumed.Equal(since)
+	if calm && k.store == zkstate.Connected && l.connected.Before(since) && !(k.claims && k.peers) {
+		c.violate("fresh", "%s slept, and has not read everything again since", l.h.conf.Node)
 	}
 }
 

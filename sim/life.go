@@ -3,6 +3,8 @@ package sim
 import (
 	"time"
 
+	"github.com/go-zookeeper/zk"
+
 	"exazk/daemon"
 	"exazk/exabgp"
 	"exazk/health"
@@ -259,6 +261,8 @@ func (l *life) cont() {
 	if l.now().Sub(l.halted) > sleeps {
 		l.known.awake = l.now()
 		l.known.void()
+		since := l.resumed
+		l.after(relearns, func() { l.checkRelearned(since) })
 	}
 	backlog := l.backlog
 	l.backlog = nil
@@ -273,6 +277,9 @@ func (l *life) cont() {
 
 // sleeps is for how long a process must have been stopped to know that what it read may be old (daemon.sleepLimit).
 const sleeps = 3 * time.Second
+
+// relearns is within what time after that it must have read everything again.
+const relearns = 8 * time.Second
 
 // graceSlack is when after start_grace a core has looked at the clock again for certain.
 const graceSlack = 1500 * time.Millisecond
@@ -307,7 +314,7 @@ func (l *life) write(in exabgp.Input) {
 	}
 	if out.Write != nil {
 		l.h.c.wrote(l.h, out.Write)
-		l.pipes.Write(out.Write, l.wroteAll)
+		l.pipes.Write(l.h.c.garble(out.Write), l.wroteAll)
 	}
 	l.exaWake.set(out.Wake)
 }
@@ -384,6 +391,7 @@ func (l *life) act(out zkstate.Output) {
 	if out.Open != 0 {
 		if l.client != nil {
 			l.client.Close()
+			l.bury(out.Open - 1)
 		}
 		l.client = l.h.c.zk.Connect(l.h.n, out.Open, l.conf.ZooKeeper.SessionTimeout, l.fromStore)
 	}
@@ -401,10 +409,19 @@ func (l *life) act(out zkstate.Output) {
 	l.zkWake.set(out.Wake)
 }
 
+// bury has the client that was replaced tell once more that its connection has ended: closing takes the library up to three seconds,
+// and it tells so of every connection, also of one that never got a session.
+func (l *life) bury(conn uint64) {
+	l.after(l.h.c.upTo(3*time.Second), func() { l.read.put(zkstate.SessionDown{Conn: conn}) })
+}
+
 // fromStore is the client library's word.
 func (l *life) fromStore(in zkstate.Input) {
 	if up, ok := in.(zkstate.SessionUp); ok && up.ID != l.session {
 		l.session, l.connected = up.ID, l.now()
+	}
+	if r, ok := in.(zkstate.Result); ok && r.Err == nil && l.h.c.fails(l.h.c.knobs.Errors) {
+		in = zkstate.Result{Tag: r.Tag, Err: zk.ErrAPIError} // of what was carried out all the same
 	}
 	l.read.put(in)
 }

@@ -49,6 +49,8 @@ type Knobs struct {
 	Slow           time.Duration `toml:"slow"` // what ExaBGP takes for a command, at most
 	Lag            time.Duration `toml:"lag"`  // of a server that follows, at most
 	CheckTakes     time.Duration `toml:"check_takes"`
+	Errors         int           `toml:"errors"`   // one of so many answers of ZooKeeper is an error; 0: none
+	Refusals       int           `toml:"refusals"` // one of so many route commands is refused, where ExaBGP answers; 0: none
 
 	Overlap       time.Duration `toml:"overlap"`
 	DrainTimeout  time.Duration `toml:"drain_timeout"`
@@ -84,12 +86,12 @@ func Draw(seed uint64) Plan {
 		Slow: pick(2*ms, 20*ms, 100*ms), Lag: pick(0, 10*ms, 300*ms), CheckTakes: pick(5*ms, 50*ms, 300*ms),
 		Overlap: pick(time.Second, time.Second, 500*ms, 3*time.Second), DrainTimeout: pick(10*time.Second, 10*time.Second, 5*time.Second, 20*time.Second),
 		DrainStyle: "withdraw", StartGrace: pick(15*time.Second, 15*time.Second, 8*time.Second), OnZKLoss: "hold", Failback: "auto",
-		FlapHold: pick(time.Minute, 0, 5*time.Second), LastResort: one(4), Rise: 1 + r.IntN(3), Fall: 1 + r.IntN(3),
+		FlapHold: pick(time.Minute, 0, 5*time.Second), LastResort: one(3), Rise: 1 + r.IntN(3), Fall: 1 + r.IntN(3),
 	}
 	if one(4) {
 		k.DrainStyle = "gshut"
 	}
-	if one(6) {
+	if one(4) {
 		k.OnZKLoss = []string{"withdraw", "announce"}[r.IntN(2)]
 	}
 	switch r.IntN(8) {
@@ -98,11 +100,17 @@ func Draw(seed uint64) Plan {
 	case 1:
 		k.FailbackDelay = pick(2*time.Second, 20*time.Second)
 	}
+	if one(6) {
+		k.Errors = 40
+	}
+	if one(6) {
+		k.Refusals = 15
+	}
 	if k.SessionTimeout < 2*k.ServerTick {
 		k.ServerTick = 500 * ms
 	}
 	if k.Still = !k.Planned && one(6); k.Still {
-		k.OnZKLoss, k.Shared, k.Python = "hold", false, false
+		k.OnZKLoss, k.Shared, k.Python, k.Refusals = "hold", false, false, 0 // whose route is refused gives its claim up
 	}
 	opt := fault.Options{Nodes: k.Nodes, Servers: k.Servers, From: faultsFrom, To: faultsTo}
 	if k.Planned {

@@ -155,7 +155,7 @@ func (h *host) says(v int) bool {
 // or that nobody hears, must give it up.
 func (c *cluster) checkClaim(h *host) {
 	v, k := h.n, &c.knobs
-	if k.Shared && v < 2 {
+	if k.Shared {
 		return // whose claim it is is not looked at
 	}
 	_, _, claimed := c.zk.Read(claimsPath + "/" + c.names[v])
@@ -486,6 +486,9 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 	}
 	l.h.lookAtTor()
 	name, isClaim := strings.CutPrefix(call.Path, claimsPath+"/")
+	if isClaim && (call.Op == zkstate.OpDelete || call.Op == zkstate.OpReplace) {
+		c.checkTaken(l.h, name)
+	}
 	if !isClaim || call.Op != zkstate.OpCreate && call.Op != zkstate.OpReplace {
 		return
 	}
@@ -506,6 +509,18 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 	c.violate("claim", "%s claims %s before ExaBGP has its route", l.h.conf.Node, name)
 }
 
+// checkTaken is asked before a node deletes a claim. It looks whose it is before; that look is as old as a request takes.
+func (c *cluster) checkTaken(h *host, name string) {
+	data, _, there := c.zk.Read(claimsPath + "/" + name)
+	addr, err := netip.ParseAddr(name)
+	if v, ok := c.vipAt(netip.PrefixFrom(addr, 32)); !there || err != nil || !ok || c.clock.Now().Sub(c.claimed[v]) < c.recovery() {
+		return
+	}
+	if !bytes.Contains(data, []byte(`"`+h.conf.Node+`"`)) {
+		c.violate("claim", "%s deletes the claim on %s, which is another's: %s", h.conf.Node, name, clip(data))
+	}
+}
+
 // checkClaimHeard: ExaBGP, or exazk itself where it sees the link or counts keepalives, finds out within the hold time that there
 // is no session, and tells or is asked each second. A claim later than that is not heard by anybody.
 func (c *cluster) checkClaimHeard(h *host, name string) {
@@ -513,6 +528,9 @@ func (c *cluster) checkClaimHeard(h *host, name string) {
 	bound := c.knobs.HoldTime + 3*time.Second
 	if !c.knobs.Changes {
 		bound += c.writing(h)
+	}
+	if c.knobs.Links && h.torDown.Equal(h.pulled) && h.life.began.Before(h.pulled) && h.life.resumed.Before(h.pulled) && h.thawed.Before(h.pulled) && h.frozen == 0 && down > 100*time.Millisecond {
+		c.violate("claim", "%s claims %s, and its link has been down since its session came up", h.conf.Node, name)
 	}
 	if !h.torDown.IsZero() && down > bound && c.clock.Now().Sub(h.life.resumed) > bound && c.clock.Now().Sub(h.thawed) > bound && h.frozen == 0 {
 		c.violate("claim", "%s claims %s, and its ToR has had no session for %v", h.conf.Node, name, down)
@@ -569,7 +587,7 @@ func (c *cluster) checkSteady() {
 			}
 			verdict, _ := h.verdict(v)
 			switch {
-			case !has && h.owns(v) && !(c.knobs.Shared && v == 0):
+			case !has && h.owns(v) && !c.knobs.shared(v):
 				c.violate("settled", "%s does not announce its own %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
 			case has && !h.owns(v):
 				c.violate("settled", "%s announces %s, which is not its own (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
@@ -577,7 +595,7 @@ func (c *cluster) checkSteady() {
 				c.violate("settled", "%s announces its own %s with MED %d", h.conf.Node, vipOf(v).Addr(), r.MED)
 			}
 		}
-		if announcers != 1 {
+		if announcers != 1 && !(c.knobs.Python && c.knobs.shared(v)) { // the Python tool asks nobody
 			c.violate("settled", "%s has %d announcers", vipOf(v).Addr(), announcers)
 		}
 		if _, owner, there := c.zk.Read(claimsPath + "/" + vipOf(v).Addr().String()); !there || owner == 0 {

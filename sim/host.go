@@ -46,6 +46,7 @@ type host struct {
 	flagged  time.Time   // when it came, the last time
 	until    []byte      // a maintenance node with an end, as an operator wrote it ...
 	overdue  time.Time   // ... and the end
+	pulled   time.Time   // when its link went down, the last time
 	torDown  time.Time   // since when its ToR has no session; zero while it has one
 	routed   []time.Time // by VIP: when its ToR last heard of a route
 	idled    []time.Time // by VIP: since when exazk has decided to withdraw it, and could; zero while it has not
@@ -147,7 +148,9 @@ func (h *host) plug() {
 	if up == h.linkUp {
 		return
 	}
-	h.linkUp = up
+	if h.linkUp = up; !up {
+		h.pulled = h.c.clock.Now()
+	}
 	h.tor.Link(up)
 	if h.life != nil && h.c.knobs.Links {
 		h.c.clock.After(h.c.upTo(20*time.Millisecond), func() {
@@ -177,7 +180,7 @@ func (h *host) drained() bool {
 }
 
 // owns says that it is configured as the owner of a VIP.
-func (h *host) owns(v int) bool { return v == h.n || h.c.knobs.Shared && h.n == 1 && v == 0 }
+func (h *host) owns(v int) bool { return h.c.knobs.owns(h.n, v) }
 
 // verdict is what exazk decided about a VIP.
 func (h *host) verdict(v int) (daemon.VIPVerdict, bool) {

@@ -22,6 +22,7 @@ type known struct {
 	session int64       // the newest
 	seen    []time.Time // by VIP: since when every reading shows that another node claims it; zero if none does
 	blank   bool        // ExaBGP does not tell of its neighbors
+	away    time.Time   // since when ZooKeeper is suspended
 	stopped time.Time   // when it was told to stop
 }
 
@@ -51,6 +52,18 @@ func (l *life) toldByZooKeeper(ev zkstate.Event) {
 	k := &l.known
 	switch ev := ev.(type) {
 	case zkstate.SessionChanged:
+		if ev.State == zkstate.Suspended {
+			k.away = l.now()
+			since := k.away
+			l.after(ev.Timeout+time.Second, func() {
+				if k.store == zkstate.Suspended && k.away.Equal(since) && l.up.Before(since) {
+					l.h.c.violate("timely", "%s has not been told that ZooKeeper is lost, %v after its connection", l.h.conf.Node, ev.Timeout+time.Second)
+				}
+			})
+		}
+		if ev.State == zkstate.Lost && l.session == k.session && l.expired != l.session && l.now().Sub(k.away) < ev.Timeout/2 {
+			l.h.c.violate("lost", "%s is told that ZooKeeper is lost, and it has been away for %v only", l.h.conf.Node, l.now().Sub(k.away))
+		}
 		k.store = ev.State
 		if ev.State != zkstate.Connected {
 			k.void()
@@ -156,7 +169,7 @@ func (l *life) lacks(v int, was, is daemon.Verdict) string {
 		if gives {
 			return unless(!k.seen[v].IsZero() && !l.now().Before(k.seen[v].Add(s.Overlap)), "it has not seen that claimed for overlap since ZooKeeper was last away or it slept")
 		}
-		return unless(k.ever, "it has never read the claims")
+		return unless(k.ever && (k.claims || was.Action != daemon.Hold || was.Reason != daemon.ReasonOverlap), "it has not read the claims, or not since ZooKeeper was last away")
 	case daemon.ReasonUnclaimed:
 		return unless(k.ever, "it has never read the claims")
 	case daemon.ReasonMaintenance:

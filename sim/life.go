@@ -37,6 +37,8 @@ type life struct {
 	known      known
 	session    int64     // with ZooKeeper, the newest
 	connected  time.Time // when it began
+	up         time.Time // when there was a connection again, the last time
+	expired    int64     // the session that a server called expired last
 	resumed    time.Time // when the process went on after it was stopped
 	halted     time.Time // when it was stopped
 	steps      int       // of all machines, in this second
@@ -358,12 +360,16 @@ func (l *life) soon(a *alarm) bool {
 	return l.ticks%16 == 0 && a.rang.Equal(l.now()) // else the process was stopped then
 }
 
+// nothing is news of something that does not matter.
+var nothing = daemon.FromLink{Changed: link.Changed{Interface: "none", Up: true}}
+
 // early asks the core.
 func (l *life) early() {
 	if l.leaving || !l.soon(&l.loopWake) {
 		return
 	}
-	d := l.core.Step(l.now().Add(-1), daemon.Tick{})
+	// A link that leads nowhere is news: the core thinks again, and does not only look at its deadlines.
+	d := l.core.Step(l.now().Add(-1), nothing)
 	if d.Exit != l.last.Exit || d.Table.Epoch != l.last.Table.Epoch || !sameRoutes(d.Table.Routes, l.last.Table.Routes) || !d.Want.Equal(l.last.Want) {
 		l.h.c.violate("timely", "the core of %s decided something else before it was to be asked again", l.h.conf.Node)
 	}
@@ -417,11 +423,18 @@ func (l *life) bury(conn uint64) {
 
 // fromStore is the client library's word.
 func (l *life) fromStore(in zkstate.Input) {
-	if up, ok := in.(zkstate.SessionUp); ok && up.ID != l.session {
-		l.session, l.connected = up.ID, l.now()
-	}
-	if r, ok := in.(zkstate.Result); ok && r.Err == nil && l.h.c.fails(l.h.c.knobs.Errors) {
-		in = zkstate.Result{Tag: r.Tag, Err: zk.ErrAPIError} // of what was carried out all the same
+	switch got := in.(type) {
+	case zkstate.SessionUp:
+		l.up = l.now()
+		if got.ID != l.session {
+			l.session, l.connected = got.ID, l.now()
+		}
+	case zkstate.SessionExpired:
+		l.expired = l.session
+	case zkstate.Result:
+		if got.Err == nil && l.h.c.fails(l.h.c.knobs.Errors) {
+			in = zkstate.Result{Tag: got.Tag, Err: zk.ErrAPIError} // of what was carried out all the same
+		}
 	}
 	l.read.put(in)
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -33,7 +34,7 @@ type Knobs struct {
 
 	Planned bool `toml:"planned"` // nothing happens but what an operator means: nobody may notice
 	Still   bool `toml:"still"`   // nothing happens to any node, save that exazk is killed: no route may move
-	Shared  bool `toml:"shared"`  // the first two nodes are both configured as the owner of the first VIP
+	Shared  bool `toml:"shared"`  // two nodes are configured as the owner of one VIP: the first two of the first, or with Python the first of the last
 	Python  bool `toml:"python"`  // the last node runs the Python tool
 
 	SessionTimeout time.Duration `toml:"session_timeout"`
@@ -122,11 +123,49 @@ func Draw(seed uint64) Plan {
 			opt.Kinds = append(opt.Kinds, fault.PauseServer)
 		}
 	}
+	if !k.Planned && !k.Still && one(5) {
+		opt.Kinds = recipes[r.IntN(len(recipes))]
+	}
 	p := Plan{Knobs: k, Faults: fault.Draw(r, opt)}
+	if one(4) {
+		p.Faults = together(r, p.Faults, k.Nodes)
+	}
 	if k.Still {
 		p.Faults = still(p.Faults, k.SessionTimeout)
 	}
 	return p
+}
+
+// recipes are kinds that do much to each other, and that meet too rarely by chance.
+var recipes = [][]fault.Kind{
+	{fault.SlowExaBGP, fault.KillExazk, fault.TermExazk, fault.SickCheck},       // a new process, and ExaBGP is too slow to say what it holds
+	{fault.SlowExaBGP, fault.ResetSession, fault.LinkDown},                      // sessions come faster than replies
+	{fault.PauseExazk, fault.Crash},                                             // owners come back while their backups sleep
+	{fault.KillExazk, fault.SeverZK, fault.CutZK, fault.SickCheck},              // a new process loses ZooKeeper while it learns
+	{fault.Crash, fault.Crash, fault.SickCheck, fault.Maintenance, fault.Until}, // who could take over is dead
+	{fault.Maintenance, fault.CutZK, fault.PauseEnsemble, fault.PauseExazk},     // drains that nobody can be seen to take over
+	{fault.SickCheck, fault.FlapCheck},                                          // last resorts
+	{fault.PauseExaBGP, fault.KillExazk, fault.SickCheck},                       // replies that belong to others
+}
+
+// together has some of what breaks one node's check break those of all, at about the same time: what they look at may be one thing.
+func together(r *rand.Rand, faults []fault.Fault, nodes int) []fault.Fault {
+	for _, f := range slices.Clone(faults) {
+		if f.Kind != fault.SickCheck && f.Kind != fault.FlapCheck || len(faults) > 20 {
+			continue
+		}
+		for n := range nodes {
+			if other := f; n != f.Node {
+				other.Node = n
+				other.At += time.Duration(r.IntN(500)-250) * time.Millisecond
+				if other.At >= faultsFrom && other.End() <= faultsTo {
+					faults = append(faults, other)
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(faults, func(a, b fault.Fault) int { return cmp.Compare(a.At, b.At) })
+	return faults
 }
 
 // still leaves one pause of the server, either short or longer than every session: of about a session timeout, some sessions
@@ -199,6 +238,22 @@ func vipOf(n int) netip.Prefix {
 func localOf(n int) netip.Addr { return netip.AddrFrom4([4]byte{172, 16, byte(n + 1), 1}) }
 func peerOf(n int) netip.Addr  { return netip.AddrFrom4([4]byte{172, 16, byte(n + 1), 6}) }
 
+// owns says that a node is configured as the owner of a VIP.
+func (k *Knobs) owns(n, v int) bool {
+	switch {
+	case n == v:
+		return true
+	case k.Shared && k.Python:
+		return n == 0 && v == k.Nodes-1
+	}
+	return k.Shared && n == 1 && v == 0
+}
+
+// shared says that two nodes are configured as the owner of a VIP.
+func (k *Knobs) shared(v int) bool {
+	return k.Shared && (k.Python && v == k.Nodes-1 || !k.Python && v == 0)
+}
+
 // config is that of one node. variant is another one each time that an operator changes it.
 func (k *Knobs) config(n, variant int) *daemon.Config {
 	s := daemon.Service{
@@ -217,7 +272,7 @@ func (k *Knobs) config(n, variant int) *daemon.Config {
 	s.FailbackPath = failbackPath + "/" + node
 	s.StatusPath = statusPath + "/" + node
 	for i := range k.Nodes {
-		if i == n || k.Shared && n == 1 && i == 0 {
+		if k.owns(n, i) {
 			s.Authoritative = append(s.Authoritative, vipOf(i))
 		} else {
 			s.BackupFor = append(s.BackupFor, vipOf(i))

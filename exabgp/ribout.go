@@ -2,6 +2,7 @@ package exabgp
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -40,11 +41,14 @@ const (
 	askedKeeps              // queryConfiguration
 )
 
-// doubtful says whether a route that is due is a withdraw that may not be needed: not one of what we announced. Nor one of what
-// we announced with other attributes before: while a session is down, 4.2.21 keeps each of them for it, a withdraw takes back
-// only the last, and what ExaBGP lists afterwards is empty. The session begins with the first, until a withdraw is written in it.
+// doubtful says whether a route that is due is a withdraw that may not be needed: not one of what we announced.
+//
+// With several neighbors, what was announced once in this life is never doubtful again. While a session is down, 4.2.21 keeps
+// each announcement of a prefix that came with other attributes for it; a withdraw takes back only the last, and ExaBGP's list is
+// empty afterwards. The session then begins with the first, and keeps it until a withdraw is written in it. With one neighbor
+// nothing is announced while its session is down.
 func (w *Writer) doubtful(r *row) bool {
-	return r.route.Withdraw && !r.ours && !r.sure && r.mixed == 0 && w.acks == acksOn && !w.blunt
+	return r.route.Withdraw && !r.ours && w.acks == acksOn && !w.blunt
 }
 
 // inquire asks what ExaBGP holds.
@@ -96,18 +100,23 @@ func (w *Writer) answered(now time.Time, v Verdict) {
 	}
 }
 
-// conclude takes those withdraws as accepted that ExaBGP has nothing for. The others are written: see sure.
+// conclude takes those withdraws as accepted that ExaBGP has nothing for. The others are written.
 func (w *Writer) conclude(now time.Time) {
 	q := w.ribOut
 	w.ribOut = ribOut{}
+	if w.many = q.keeps > 1; !w.many {
+		for _, e := range w.entries { // each by itself: the order does not matter
+			e.ours = e.ours && !strings.HasPrefix(e.taken, "withdraw")
+		}
+	}
 	for i := range w.rows {
 		r := &w.rows[i]
 		switch {
 		case w.stands(r) || !w.doubtful(r):
 		case q.held[r.route.Prefix]:
-			r.sure = true
+			r.ours = true
 		default:
-			r.taken, r.serial, r.entry.epoch, r.spoken = r.command, r.route.Serial, w.epoch, ""
+			r.taken, r.serial, r.entry.epoch = r.command, r.route.Serial, w.epoch
 			r.forgive()
 			w.note(logrus.DebugLevel, "withdraw not needed", logrus.Fields{"event": "withdraw-spared", "nlri": r.route.Prefix.String()})
 			w.emit(RouteAccepted{Route: r.route, Epoch: w.epoch, Took: now.Sub(q.sent)})

@@ -101,6 +101,9 @@ type Writer struct {
 	tried34    bool          // 3.4's query was tried in this handshake ...
 	replied34  bool          // ... and answered, but not as 3.4 does
 	greeted    bool          // a reply came before the header
+	many       bool          // ExaBGP has more than one neighbor, or it is not known how many
+	wedged     int           // handshakes in a row in which headers of older queries came and no more
+	late       bool          // a header of an older query came since the newest was written
 	whole      bool          // the list that is being proved is
 	settled    bool          // a handshake was concluded before ...
 	said       acks          // ... and this was found and logged
@@ -183,10 +186,7 @@ type entry struct {
 	taken   string        // the command that ExaBGP holds; empty where that is not known
 	serial  uint64        // of the wish that was last answered with it
 	epoch   uint64        // of the table it came from
-	ours    bool          // an announce was written and no withdraw taken since: a withdraw is needed, whatever ExaBGP says
-	sure    bool          // ExaBGP said in this epoch that it holds the route: a withdraw is needed
-	spoken  string        // the announce that was written last; empty once a withdraw was taken
-	mixed   uint64        // the epoch after that in which another announce was written over it; 0 for none. See doubtful
+	ours    bool          // an announce was written, or seen to be held, and no withdraw taken since (see doubtful): one is needed
 	last    time.Time     // of the last command's end
 	refused string        // the command that was refused last; empty once another was wanted or taken
 	words   string        // what was said then
@@ -213,6 +213,7 @@ type list struct {
 func NewWriter(opt Options) *Writer {
 	return &Writer{
 		opt:      opt,
+		many:     true,
 		entries:  map[netip.Prefix]*entry{},
 		heard:    map[netip.Addr]bool{},
 		suspects: map[netip.Addr]time.Time{},
@@ -294,7 +295,7 @@ func (w *Writer) told(t Table) {
 			e.forgive()
 		}
 		if renewed {
-			e.retry, e.sure = time.Time{}, false
+			e.retry = time.Time{}
 		}
 	}
 }
@@ -370,6 +371,7 @@ func (w *Writer) header(now time.Time) {
 	switch w.phase {
 	case unsynced, greeting:
 		if !ours {
+			w.late = true
 			w.awake(now)
 			return
 		}
@@ -521,12 +523,9 @@ func (w *Writer) accept(now time.Time, took time.Duration) {
 	f := w.flight
 	w.flight = nil
 	f.taken, f.entry.epoch, f.last = f.command, f.epoch, now
-	f.serial, f.ours = f.route.Serial, !f.route.Withdraw
-	if f.route.Withdraw {
-		f.spoken = ""
-		if f.epoch >= f.mixed {
-			f.mixed = 0
-		}
+	f.serial = f.route.Serial
+	if f.route.Withdraw && !w.many {
+		f.ours = false
 	}
 	f.forgive()
 	w.emit(RouteAccepted{Route: f.route, Epoch: f.epoch, Took: took})
@@ -713,6 +712,11 @@ func (w *Writer) unreplied(now time.Time) {
 // giveUp ends a handshake that nothing was answered to. An ExaBGP that replied before is not one without replies, but one
 // that stands still.
 func (w *Writer) giveUp(now time.Time) {
+	if w.wedged++; !w.late {
+		w.wedged = 0
+	} else if w.wedged >= 3 { // headers come, and one too few: a query was never answered, or not with a header
+		w.unanswered, w.wedged = 0, 0
+	}
 	if w.acks == acksOn {
 		w.pause = min(max(2*w.pause, resyncMin), resyncMax)
 		w.resync(now, w.pause)
@@ -784,10 +788,7 @@ func (w *Writer) advance(now time.Time) {
 	}
 	if r != nil {
 		if !r.route.Withdraw {
-			if r.spoken != "" && r.spoken != r.command {
-				r.mixed = w.epoch + 1
-			}
-			r.ours, r.spoken = true, r.command
+			r.ours = true
 		}
 		w.flight = &flight{row: *r, epoch: w.epoch, sent: now, blind: w.acks == acksOff}
 		w.excuse = ""
@@ -809,7 +810,7 @@ func (w *Writer) waiting() bool {
 func (w *Writer) greet(now time.Time) {
 	first := w.asked.IsZero()
 	w.enter(greeting, now)
-	w.asked = now
+	w.asked, w.late = now, false
 	w.unanswered++
 	if first {
 		w.write("\n" + querySummary + "\n")

@@ -97,7 +97,7 @@ type Service struct {
 	// was not brief. 0 switches that off.
 	FlapHold     time.Duration
 	LastResort   bool // announce, demoted, although the check fails, while nobody else does
-	MinNeighbors int  // established neighbors needed to claim a VIP; 0 claims without any
+	MinNeighbors int  // established neighbors needed to claim a VIP, at least 1
 
 	Check    Check
 	Announce Attributes

@@ -218,6 +218,8 @@ func decideBackup(f Facts, keep func(Reason) Verdict) Verdict {
 		return Verdict{Hold, Backup, ReasonMaintenanceUnknown}
 	case f.Claim == ClaimReturns:
 		return keep(ReasonOverlap)
+	case f.Claim == ClaimAbsent && f.Stale && f.LastReason == ReasonZooKeeperLost:
+		return keep(ReasonClaimsStale) // what was read before ZooKeeper was away begins nothing
 	case f.Claim == ClaimPresent && f.Stale && f.Last == Announce:
 		return keep(ReasonClaimsStale) // while we cannot read, nothing that we announce goes
 	case f.Claim == ClaimPresent:
@@ -244,6 +246,7 @@ type Decision struct {
 	Table  exabgp.Table // what is to be written to ExaBGP; held routes and those that nobody could hear are not in it
 	Want   zkstate.Want // what should lie in ZooKeeper
 	Resync bool         // what was read from ZooKeeper may be old: read it again now
+	Slept  bool         // that is because the process stood still
 	Exit   Exit
 	Wake   time.Time // Step must be called again no later than this
 }
@@ -261,18 +264,18 @@ type VIPVerdict struct {
 func (c *Core) Step(now time.Time, ev Event) Decision {
 	slept := c.noticeSleep(now)
 	news := c.apply(now, ev)
-	if c.quiet && !slept && !news && (c.due.IsZero() || now.Before(c.due)) {
+	if c.quiet && !slept && !news && (c.due.IsZero() || now.Before(c.due)) && now.Sub(c.thought) < thinkAgain {
 		if _, tick := ev.(Tick); !tick {
 			c.due = c.deadline(now) // a keepalive puts it off
 		}
 		d := c.decided
-		d.Resync, d.Wake = false, c.wake(now)
+		d.Resync, d.Slept, d.Wake = false, false, c.wake(now)
 		return d
 	}
 	d := c.decide(now, slept)
 	c.due = c.deadline(now)
 	c.quiet = !slept && !news && d.same(c.decided)
-	c.decided = d
+	c.decided, c.thought = d, now
 	d.Wake = c.wake(now)
 	return d
 }
@@ -280,7 +283,7 @@ func (c *Core) Step(now time.Time, ev Event) Decision {
 // decide makes all decisions anew.
 func (c *Core) decide(now time.Time, slept bool) Decision {
 	c.trustSessions(now)
-	d := Decision{Resync: slept || c.lookAgain(now), Want: newWant()}
+	d := Decision{Resync: slept || c.lookAgain(now), Slept: slept, Want: newWant()}
 	for _, s := range c.services {
 		if d.Why == nil {
 			d.Why = make([]VIPVerdict, 0, len(s.vips))

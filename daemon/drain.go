@@ -40,10 +40,11 @@ func (c *Core) stepDrain(now time.Time, s *service) {
 			v.early = v.away
 		}
 	}
-	if c.stopping == nil && (s.blind || !s.peersRead) {
+	blind := !s.peersRead || now.Before(c.settle)
+	if c.stopping == nil && (s.blind || blind) {
 		s.drainSince = &since // drain_timeout is for others that do not come, not for those that cannot be seen
 	}
-	s.blind = !s.peersRead
+	s.blind = blind
 	for _, v := range s.vips {
 		if v.drain != Drained {
 			c.stepHandover(now, s, v)
@@ -54,7 +55,7 @@ func (c *Core) stepDrain(now time.Time, s *service) {
 func (c *Core) stepHandover(now time.Time, s *service, v *vip) {
 	v.drain = Draining
 	node, taken := s.announcedBy(v.name, v.taker)
-	taken = taken && s.peersRead
+	taken = taken && s.peersRead && !now.Before(c.settle) // right after a loss the record may be that of a dead node
 	switch {
 	case !taken:
 		v.taker, v.taken = "", time.Time{}
@@ -113,7 +114,7 @@ func (c *Core) exit(now time.Time) Exit {
 	}
 	for _, s := range c.services {
 		for _, v := range s.vips {
-			if v.last.Action != Withdraw || !v.accepted() {
+			if v.last.Action != Withdraw || !v.acked {
 				return Stay
 			}
 		}

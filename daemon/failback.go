@@ -94,7 +94,7 @@ func (c *Core) others(now time.Time, s *service, v *vip) Others {
 	}
 	sum := v.recorded
 	switch {
-	case sum != OthersServe && now.Before(c.settle):
+	case now.Before(c.settle) && (sum != OthersServe || v.last.Action == Announce): // who serves may be a dead node by its record
 		return OthersUnread
 	case sum >= OthersPrior && s.conf.LastResort && s.health.State == health.Unhealthy && s.peersBegan.Before(s.look):
 		return OthersLesser

@@ -113,8 +113,10 @@ func (l *Loop) step(ev Event) {
 	if !d.Want.Equal(l.last.Want) {
 		l.store.Set(d.Want)
 	}
-	if d.Resync {
+	if d.Slept {
 		l.log.WithField("event", "slept").Warn("process slept, reading ZooKeeper again")
+	}
+	if d.Resync {
 		l.store.Resync()
 	}
 	l.logVerdicts(d)

@@ -16,6 +16,9 @@ import (
 const (
 	// heartbeat bounds the time between two Steps, so that a longer gap means that the process slept.
 	heartbeat = time.Second
+	// thinkAgain bounds how long a decision is repeated. A deadline by the wall clock, which may be set back, can hide the
+	// others behind it.
+	thinkAgain = 10 * time.Second
 	// sleepLimit is the gap after which what was read from ZooKeeper is not trusted any longer (SIGSTOP, a paused VM).
 	// It only costs a reading, so a busy machine that crosses it loses nothing.
 	sleepLimit = 3 * time.Second
@@ -80,6 +83,7 @@ type Core struct {
 	decided Decision
 	due     time.Time // when the passing of time alone may change it; zero means never
 	quiet   bool      // it followed from decided without any news
+	thought time.Time // when that was
 }
 
 type service struct {
@@ -100,7 +104,7 @@ type service struct {
 	peersRead   bool      // since the process last slept and since ZooKeeper was last away
 	current     bool      // the claims were read since the process last slept and since ZooKeeper was last away
 	drainSince  *time.Time
-	blind       bool   // peersRead was false in the step before
+	blind       bool   // the others could not be seen or believed in the step before
 	vips        []*vip // in NLRI order
 }
 

@@ -24,7 +24,7 @@ func (c *Core) status(now time.Time, s *service) zkstate.Status {
 			VIP: v.name, Verdict: v.last.Action.String(), Role: v.last.Role.String(), Reason: string(v.last.Reason),
 			Detail:    c.detail(s, v, v.last),
 			Announced: v.announced() && c.audible(),
-			Pending:   v.last.Action == Withdraw && !v.accepted(),
+			Pending:   v.last.Action == Withdraw && !v.acked,
 			Claim:     v.raw.Holder == zkstate.Own,
 		}
 		if v.last.Action == Announce {

@@ -98,7 +98,7 @@ func policy() []Mutant {
 		{
 			Name: "deadline-repeats-decision", File: file, Expect: busy,
 			What: "a step without news repeats the decision before, even where a deadline has passed: exazk spins, and a backup that should leave stays",
-			Old:  `if c.quiet && !slept && !news && (c.due.IsZero() || now.Before(c.due)) {`,
+			Old:  `if c.quiet && !slept && !news && (c.due.IsZero() || now.Before(c.due)) && now.Sub(c.thought) < thinkAgain {`,
 			New:  `if c.quiet && !slept && !news {`,
 		},
 	}
@@ -231,7 +231,7 @@ func handover() []Mutant {
 		{
 			Name: "drain-times-out-blindly", File: file, Expect: planned,
 			What: "drain_timeout runs while ZooKeeper is away and nobody could take over",
-			Old:  `if c.stopping == nil && (s.blind || !s.peersRead) {`,
+			Old:  `if c.stopping == nil && (s.blind || blind) {`,
 			New:  `if c.stopping == nil && s.drainSince.IsZero() {`,
 		},
 		{

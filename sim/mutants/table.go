@@ -237,7 +237,7 @@ func handover() []Mutant {
 		{
 			Name: "exit-before-withdraws", File: file, Expect: drained,
 			What: "exazk ends before ExaBGP has acknowledged its withdraws: routes stay with nobody in charge of them",
-			Old:  `if v.last.Action != Withdraw || !v.accepted() {`,
+			Old:  `if v.last.Action != Withdraw || !v.acked {`,
 			New:  `if v.last.Action != Withdraw {`,
 		},
 		{

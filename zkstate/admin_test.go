@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-zookeeper/zk"
-
 	"exazk/zkstate/zktest"
 )
 
@@ -77,54 +75,6 @@ func TestAdmin(t *testing.T) {
 	}
 	records, err := a.Statuses(ctx, "/s")
 	must(true, len(records) == 2 && records["n1"].Health == "healthy" && records["n4"].Health == "unhealthy", err)
-}
-
-// TestAdminSaysWhatIsRefused checks that a want of rights is told from a node that is missing: the operator's remedy differs.
-func TestAdminSaysWhatIsRefused(t *testing.T) {
-	srv := sharedServer(t)
-	ctx := within(t, 30*time.Second)
-	a, err := Dial(ctx, []string{srv.Addr()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	c := other(t, 4*time.Second, srv.Addr())
-	put(t, c, "/refused/dir/node", `{"node":"node"}`, 0)
-	deny := func(at string, left int32) {
-		t.Helper()
-		if _, err := c.SetACL(at, zk.WorldACL(left|zk.PermAdmin), -1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	refused := func(want string, err error) {
-		t.Helper()
-		if !errors.Is(err, ErrRefused) || !strings.HasPrefix(err.Error(), want+": ") || !strings.Contains(err.Error(), "remedy: ") {
-			t.Errorf("want %s, refused and with a remedy: %v", want, err)
-		}
-	}
-	deny("/refused/dir", zk.PermRead)
-	_, err = a.Create(ctx, "/refused/dir/new", nil)
-	refused(`create "/refused/dir/new"`, err)
-	_, err = a.Create(ctx, "/refused/dir/new/below", nil)
-	refused(`create "/refused/dir/new"`, err)
-	_, err = a.Delete(ctx, "/refused/dir/node", Any)
-	refused(`delete "/refused/dir/node"`, err)
-
-	deny("/refused/dir/node", zk.PermRead)
-	_, err = a.Set(ctx, "/refused/dir/node", []byte("x"), Any)
-	refused(`write "/refused/dir/node"`, err)
-	if n, found, err := a.Get(ctx, "/refused/dir/node"); err != nil || !found || string(n.Data) != `{"node":"node"}` {
-		t.Errorf("what was refused has changed something: %+v, %v", n, err)
-	}
-
-	deny("/refused/dir/node", 0)
-	_, _, err = a.Get(ctx, "/refused/dir/node")
-	refused(`read "/refused/dir/node"`, err)
-	_, err = a.Statuses(ctx, "/refused/dir") // half a list would look as if nobody had taken over
-	refused(`read "/refused/dir/node"`, err)
-	deny("/refused/dir", 0)
-	_, err = a.Statuses(ctx, "/refused/dir")
-	refused(`list "/refused/dir"`, err)
 }
 
 // TestAdminForgetsAddresses bounds what is remembered of servers whose names resolve to ever new addresses.

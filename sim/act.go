@@ -97,6 +97,9 @@ func (c *cluster) garble(text []byte) []byte {
 	return text
 }
 
+// slowest is what a slow ExaBGP takes for a command, at most: longer than exazk waits for what it holds, and not for a reply.
+const slowest = 1500 * time.Millisecond
+
 // settleDown looks at everything again.
 func (c *cluster) settleDown() {
 	c.fabric.lookAll()
@@ -149,7 +152,7 @@ func (c *cluster) begin(f fault.Fault) {
 	case fault.PauseExaBGP:
 		c.freeze(h, c.start.Add(f.End()))
 	case fault.SlowExaBGP:
-		h.exabgp.Slow(time.Second)
+		h.exabgp.Slow(slowest)
 	case fault.SickCheck:
 		h.breaking++
 	case fault.HangCheck:

@@ -42,12 +42,13 @@ type hostMonitors struct {
 	kept    []monitor // a claim of a node that should have given it up
 	cut     []monitor // a claim of a node that sees that its link is down
 	pending []monitor // a withdraw without an acknowledgement
+	polite  []monitor // a VIP that nobody announces, and that this node leaves to another
 	overdue monitor   // a maintenance node whose time is over
 }
 
 func newHostMonitors(n int) hostMonitors {
 	m := func() []monitor { return make([]monitor, n) }
-	return hostMonitors{sick: m(), drained: m(), stray: m(), waits: m(), void: m(), beside: m(), kept: m(), cut: m(), pending: m()}
+	return hostMonitors{sick: m(), drained: m(), stray: m(), waits: m(), void: m(), beside: m(), kept: m(), cut: m(), pending: m(), polite: m()}
 }
 
 // calm says that nothing has happened to a node for so long.
@@ -185,12 +186,19 @@ func (c *cluster) checkOverdue(h *host) {
 	})
 }
 
-// checkVoid watches a VIP that nobody announces while there is a node that could as a last resort, sick or not.
+// checkVoid watches a VIP that nobody announces while there is a node that could as a last resort, sick or not, or that is well and
+// leaves the VIP to another: the record of one that is dead goes with its session.
 func (c *cluster) checkVoid(h *host, v int) {
 	void := c.knobs.LastResort && h.able() && h.tor.Up() && c.broken.zk == 0 && c.at() > faultsFrom && !h.drained() && !c.announced(v) && !c.excused(v)
 	h.monitors.void[v].set(c, void, c.bound(), func() {
 		verdict, _ := h.verdict(v)
 		c.violate("last-resort", "nobody announces %s, and %s could as a last resort (%v)", vipOf(v).Addr(), h.conf.Node, verdict.Verdict)
+	})
+	verdict, decided := h.verdict(v)
+	waits := decided && (verdict.Reason == daemon.ReasonFailbackManual || verdict.Reason == daemon.ReasonFailbackDelay || verdict.Reason == daemon.ReasonFlapping)
+	waits = waits && h.able() && h.tor.Up() && c.broken.zk == 0 && !c.announced(v) && !c.excused(v)
+	h.monitors.polite[v].set(c, waits, c.recovery()+c.writing(h), func() {
+		c.violate("served", "nobody announces %s, and %s leaves it to somebody (%v)", vipOf(v).Addr(), h.conf.Node, verdict.Verdict)
 	})
 }
 
@@ -237,7 +245,7 @@ func (c *cluster) writing(h *host) time.Duration {
 	if c.broken.isolated || c.calm(h, time.Minute) {
 		return time.Second + slow
 	}
-	return 20*time.Second + slow + time.Duration(c.knobs.Nodes+4)*time.Second
+	return 20*time.Second + slow + time.Duration(c.knobs.Nodes+4)*slowest
 }
 
 // hearing is how long exazk may take to learn that its session is up or down: where that is not told, by polling, and where the
@@ -286,7 +294,7 @@ func (c *cluster) bound() time.Duration {
 	if c.broken.isolated && k.Refusals == 0 { // one thing happened, and nothing for long before it
 		return max(k.SessionTimeout+2*k.ServerTick, k.HoldTime+2*time.Second, k.detection()) + 3*time.Second + time.Duration(k.Nodes+4)*(k.Slow+4*k.Delay) + k.Propagation
 	}
-	return 3*k.SessionTimeout + 2*k.ServerTick + k.HoldTime + k.StartGrace + 20*time.Second + time.Duration(k.Nodes+4)*(k.Slow+time.Second)
+	return 3*k.SessionTimeout + 2*k.ServerTick + k.HoldTime + k.StartGrace + 20*time.Second + time.Duration(k.Nodes+4)*(k.Slow+slowest)
 }
 
 // served is told when another node answers for a VIP, or none.
@@ -486,10 +494,7 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 	}
 	l.h.lookAtTor()
 	name, isClaim := strings.CutPrefix(call.Path, claimsPath+"/")
-	if isClaim && (call.Op == zkstate.OpDelete || call.Op == zkstate.OpReplace) {
-		c.checkTaken(l.h, name)
-	}
-	if !isClaim || call.Op != zkstate.OpCreate && call.Op != zkstate.OpReplace {
+	if !isClaim {
 		return
 	}
 	addr, err := netip.ParseAddr(name)
@@ -502,6 +507,21 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 		c.violate("claim", "%s claims %s, which it does not own", l.h.conf.Node, name)
 		return
 	}
+	switch call.Op {
+	case zkstate.OpGet:
+		k := &l.looks[v]
+		k.tags[k.next%len(k.tags)] = call.Tag
+		k.next++
+		return
+	case zkstate.OpDelete:
+		c.checkTaken(l, v)
+		return
+	case zkstate.OpReplace:
+		c.checkTaken(l, v)
+	case zkstate.OpCreate:
+	default:
+		return
+	}
 	c.checkClaimHeard(l.h, name)
 	if !c.answers(l.h) || l.h.holds(v) {
 		return // accepted once written, and it may not have been read; or its end was not heard of yet
@@ -509,15 +529,10 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 	c.violate("claim", "%s claims %s before ExaBGP has its route", l.h.conf.Node, name)
 }
 
-// checkTaken is asked before a node deletes a claim. It looks whose it is before; that look is as old as a request takes.
-func (c *cluster) checkTaken(h *host, name string) {
-	data, _, there := c.zk.Read(claimsPath + "/" + name)
-	addr, err := netip.ParseAddr(name)
-	if v, ok := c.vipAt(netip.PrefixFrom(addr, 32)); !there || err != nil || !ok || c.clock.Now().Sub(c.claimed[v]) < c.recovery() {
-		return
-	}
-	if !bytes.Contains(data, []byte(`"`+h.conf.Node+`"`)) {
-		c.violate("claim", "%s deletes the claim on %s, which is another's: %s", h.conf.Node, name, clip(data))
+// checkTaken is asked before a node deletes a claim: it has looked, and that look said that the claim is its own, or its last life's.
+func (c *cluster) checkTaken(l *life, v int) {
+	if data := l.looks[v].data; !bytes.Contains(data, []byte(`"`+l.h.conf.Node+`"`)) {
+		c.violate("claim", "%s deletes the claim on %s, which is another's: %q", l.h.conf.Node, c.names[v], clip(data))
 	}
 }
 

@@ -26,6 +26,13 @@ type known struct {
 	stopped time.Time   // when it was told to stop
 }
 
+// look is a claim as it was read last. Several readings may be on their way.
+type look struct {
+	tags [4]zkstate.Tag
+	next int // of tags, to be written over
+	data []byte
+}
+
 // told notes what the core is about to be told.
 func (l *life) told(ev daemon.Event) {
 	k := &l.known

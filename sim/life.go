@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/go-zookeeper/zk"
@@ -35,6 +36,7 @@ type life struct {
 	row        int       // results of the check in a row, below 0 for failures
 	healthy    health.State
 	known      known
+	looks      []look    // by VIP
 	session    int64     // with ZooKeeper, the newest
 	connected  time.Time // when it began
 	up         time.Time // when there was a connection again, the last time
@@ -115,7 +117,7 @@ func (l *life) now() time.Time { return l.h.c.clock.Now() }
 func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 	h.lives++
 	id := daemon.Identity{Node: conf.Node, Instance: instanceName(h.lives), Version: "sim", Since: h.c.clock.Now()}
-	l := &life{h: h, conf: conf, pipes: pipes, began: h.c.clock.Now(), known: known{seen: make([]time.Time, h.c.knobs.Nodes)}}
+	l := &life{h: h, conf: conf, pipes: pipes, began: h.c.clock.Now(), known: known{seen: make([]time.Time, h.c.knobs.Nodes)}, looks: make([]look, h.c.knobs.Nodes)}
 	l.core = daemon.NewCore(conf, id)
 	l.writer = exabgp.NewWriter(exabgp.Options{Track: conf.ExaBGP.TrackNeighbors})
 	l.store = zkstate.NewMachine(storeConfig(conf, id, h.c.memo), h.c.quiet)
@@ -421,6 +423,15 @@ func (l *life) bury(conn uint64) {
 	l.after(l.h.c.upTo(3*time.Second), func() { l.read.put(zkstate.SessionDown{Conn: conn}) })
 }
 
+// looked notes what a claim says.
+func (l *life) looked(r zkstate.Result) {
+	for v := range l.looks {
+		if k := &l.looks[v]; k.next > 0 && r.Err == nil && slices.Contains(k.tags[:], r.Tag) {
+			k.data = r.Data
+		}
+	}
+}
+
 // fromStore is the client library's word.
 func (l *life) fromStore(in zkstate.Input) {
 	switch got := in.(type) {
@@ -432,6 +443,7 @@ func (l *life) fromStore(in zkstate.Input) {
 	case zkstate.SessionExpired:
 		l.expired = l.session
 	case zkstate.Result:
+		l.looked(got)
 		if got.Err == nil && l.h.c.fails(l.h.c.knobs.Errors) {
 			in = zkstate.Result{Tag: got.Tag, Err: zk.ErrAPIError} // of what was carried out all the same
 		}

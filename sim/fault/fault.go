@@ -23,7 +23,7 @@ const (
 	KillExaBGP                // SIGKILL, with its processes; started again after For
 	RestartExaBGP             // stopped and started as systemd does: drained first, down for For
 	PauseExaBGP               // SIGSTOP for For
-	SlowExaBGP                // it takes up to a second for each command, for For
+	SlowExaBGP                // it takes up to a second and a half for each command, for For
 	SickCheck                 // the check fails
 	HangCheck                 // the check does not end by itself: it runs into its timeout
 	FlapCheck                 // the check fails and passes by turns, each for Turn

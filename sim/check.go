@@ -187,7 +187,8 @@ func (c *cluster) checkOverdue(h *host) {
 }
 
 // checkVoid watches a VIP that nobody announces while there is a node that could as a last resort, sick or not, or that is well and
-// leaves the VIP to another: the record of one that is dead goes with its session.
+// leaves the VIP to another: the record of one that is dead goes with its session, and one that lives finds out within the hold time
+// that nobody hears it.
 func (c *cluster) checkVoid(h *host, v int) {
 	void := c.knobs.LastResort && h.able() && h.tor.Up() && c.broken.zk == 0 && c.at() > faultsFrom && !h.drained() && !c.announced(v) && !c.excused(v)
 	h.monitors.void[v].set(c, void, c.bound(), func() {
@@ -197,7 +198,8 @@ func (c *cluster) checkVoid(h *host, v int) {
 	verdict, decided := h.verdict(v)
 	waits := decided && (verdict.Reason == daemon.ReasonFailbackManual || verdict.Reason == daemon.ReasonFailbackDelay || verdict.Reason == daemon.ReasonFlapping)
 	waits = waits && h.able() && h.tor.Up() && c.broken.zk == 0 && !c.announced(v) && !c.excused(v)
-	h.monitors.polite[v].set(c, waits, c.recovery()+c.writing(h), func() {
+	k := &c.knobs
+	h.monitors.polite[v].set(c, waits, 2*k.SessionTimeout+2*k.ServerTick+k.HoldTime+5*time.Second, func() {
 		c.violate("served", "nobody announces %s, and %s leaves it to somebody (%v)", vipOf(v).Addr(), h.conf.Node, verdict.Verdict)
 	})
 }
@@ -571,6 +573,15 @@ func (c *cluster) treeChanged(path string) {
 				c.claimed[v] = c.clock.Now()
 				if h := c.hosts[v]; h.python == nil && h.life != nil {
 					c.checkClaim(h)
+				}
+			}
+		}
+	}
+	if name, ok := strings.CutPrefix(path, statusPath+"/"); ok {
+		if _, _, there := c.zk.Read(path); !there {
+			for _, h := range c.hosts {
+				if h.conf.Node == name {
+					h.mourned = c.clock.Now()
 				}
 			}
 		}

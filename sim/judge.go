@@ -63,7 +63,7 @@ func (l *life) toldByZooKeeper(ev zkstate.Event) {
 			k.away = l.now()
 			since := k.away
 			l.after(ev.Timeout+time.Second, func() {
-				if k.store == zkstate.Suspended && k.away.Equal(since) && l.up.Before(since) {
+				if k.store == zkstate.Suspended && k.away.Equal(since) && l.up.Before(since) && l.resumed.Before(since) {
 					l.h.c.violate("timely", "%s has not been told that ZooKeeper is lost, %v after its connection", l.h.conf.Node, ev.Timeout+time.Second)
 				}
 			})
@@ -207,7 +207,7 @@ func (c *cluster) checkSick(h *host, d *daemon.Decision) {
 
 // checkHandover is asked when a node that is drained gives a VIP up. Before drain_timeout it may do so only for one that announces
 // it, has done so for some time, and is not drained itself. Who took over may have failed since, and its record lives
-// as long as its session: so nothing must have happened to any other node for longer than that, save drains. Records take a
+// as long as its session: so nothing must have happened to any other node for longer than that, save drains, or its record must have gone. Records take a
 // moment: a drain of the other that began within the last two seconds may not have been known.
 func (c *cluster) checkHandover(h *host, v int) {
 	now, s := c.clock.Now(), &h.life.conf.Services[0]
@@ -219,7 +219,7 @@ func (c *cluster) checkHandover(h *host, v int) {
 		if o == h {
 			continue
 		}
-		if o.python != nil || now.Sub(c.broken.hurt[o.n]) < c.recovery() {
+		if o.python != nil || now.Sub(c.broken.hurt[o.n]) < c.recovery() && !c.dead(o) {
 			return
 		}
 		_, has := o.tor.Route(vipOf(v))
@@ -228,6 +228,12 @@ func (c *cluster) checkHandover(h *host, v int) {
 		}
 	}
 	c.violate("handover", "%s is drained and gives %s up before drain_timeout, and no node has announced it for overlap", h.conf.Node, vipOf(v).Addr())
+}
+
+// dead says that a node's status record has gone, so long ago that everybody has read so.
+func (c *cluster) dead(o *host) bool {
+	_, _, there := c.zk.Read(statusPath + "/" + o.conf.Node)
+	return !there && c.clock.Now().Sub(o.mourned) > 3*time.Second
 }
 
 // recovery is after what time all know of a failure, of ZooKeeper's too, and have done what is to be done about it.

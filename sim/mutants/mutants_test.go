@@ -36,8 +36,8 @@ func TestNames(t *testing.T) {
 			t.Errorf("mutant %q does not say what it does, and what would find it", m.Name)
 		}
 	}
-	if n := len(used); n < 32 {
-		t.Errorf("%d mutants, want 32 at least", n)
+	if n := len(used); n < 40 {
+		t.Errorf("%d mutants, want 40 at least", n)
 	}
 }
 

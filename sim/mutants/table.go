@@ -2,18 +2,29 @@ package mutants
 
 // What a mutant is expected to break: the words are the simulator's.
 const (
-	served  = "served: a VIP that somebody could serve has no announcer for longer than it takes to notice a failure"
-	planned = "planned: nobody may notice what an operator does"
-	sick    = "sick: a node whose check fails does not announce"
-	drained = "drained: a node that is drained does not announce"
-	settled = "settled: some time after the last fault each VIP has exactly one announcer, and its claim a holder"
-	still   = "still: while nothing happens to any node no route moves, whatever happens to ZooKeeper"
-	restart = "restart: a restart of exazk alone moves no route"
-	claim   = "claim: only the owner claims, and only what it announces"
-	reason  = "reason: what the router has is what was decided"
-	pipe    = "pipe: one command for ExaBGP is in flight at a time"
-	busy    = "busy: no process steps without end at one instant"
-	timely  = "timely: a step that comes before Wake, without news, decides nothing new"
+	served     = "served: a VIP that somebody could serve has no announcer for longer than it takes to notice a failure"
+	sick       = "sick: a node whose check fails does not announce"
+	drained    = "drained: a node that is drained does not announce"
+	settled    = "settled: some time after the last fault each VIP has exactly one announcer, and its claim a holder"
+	still      = "still: while nothing happens to any node no route moves, whatever happens to ZooKeeper and to exazk's process"
+	last       = "last: a node does not withdraw the last route of a VIP while nothing happens to any other"
+	blind      = "blind: no verdict goes by what was not read, or not since ZooKeeper was away or the process slept"
+	handedOver = "handover: before drain_timeout a node gives a VIP up only for one that has announced it for a while, and goes on"
+	claim      = "claim: only owners claim, only what a router hears from them, and they delete no claim but their own"
+	kept       = "kept: a node that should not serve, or that nobody hears, gives its claim up"
+	record     = "record: a status record says that a VIP is announced only where ExaBGP has the route and a neighbor hears it"
+	reason     = "reason: what the router has is what was decided, and ExaBGP has acknowledged it"
+	ghost      = "ghost: what was withdrawn long ago does not come back"
+	exit       = "exit: a process that ends leaves no route behind"
+	overdue    = "overdue: a maintenance whose time is over is removed"
+	grace      = "grace: after start_grace what is unknown is not waited for"
+	fresh      = "fresh: a new session, and a process that slept, know what is true now"
+	lost       = "lost: ZooKeeper is lost only after a session timeout, or with the session"
+	check      = "check: the results of the check are counted right"
+	pipe       = "pipe: one command for ExaBGP is in flight at a time"
+	busy       = "busy: no process steps without end at one instant"
+	timely     = "timely: a step that comes before Wake, with news that does not matter, decides nothing new"
+	idle       = "idle: when nothing has happened for long nothing is written"
 )
 
 // All lists the mutants, those of one package next to each other. It is made anew for each caller.
@@ -30,25 +41,25 @@ func policy() []Mutant {
 	const file = "daemon/core.go"
 	return []Mutant{
 		{
-			Name: "unknown-health-is-sick", File: file, Expect: served,
+			Name: "unknown-health-is-sick", File: file, Expect: blind,
 			What: "a respawned node withdraws what it holds before its check has said anything: each restart is an outage",
 			Old:  `case f.Health == health.Unknown && f.StartOver:`,
 			New:  `case f.Health == health.Unknown:`,
 		},
 		{
-			Name: "unread-claims-are-held", File: file, Expect: served,
+			Name: "unread-claims-are-held", File: file, Expect: blind,
 			What: "a respawned backup withdraws the VIP of a dead owner before it has read the claims",
 			Old:  `return Verdict{Hold, Backup, ReasonClaimsUnread}`,
 			New:  `return Verdict{Withdraw, Backup, ReasonClaimsUnread}`,
 		},
 		{
-			Name: "unread-claims-are-absent", File: file, Expect: restart,
+			Name: "unread-claims-are-absent", File: file, Expect: blind,
 			What: "a node that starts announces the VIPs of all others until it has read their claims",
 			Old:  `return Verdict{Hold, Backup, ReasonClaimsUnread}`,
 			New:  `return Verdict{Announce, Backup, ReasonUnclaimed}`,
 		},
 		{
-			Name: "unread-maintenance-is-absent", File: file, Expect: drained,
+			Name: "unread-maintenance-is-absent", File: file, Expect: blind,
 			What: "a drained node that restarts announces its own VIPs until it has read its maintenance node",
 			Old:  `case f.Maintenance == PresenceUnknown && !f.StartOver:`,
 			New:  `case f.Maintenance == PresenceUnknown && f.Claim == ClaimUnread && !f.StartOver:`,
@@ -66,7 +77,7 @@ func policy() []Mutant {
 			New:  `case OthersLesser, OthersServe:`,
 		},
 		{
-			Name: "last-resort-blind", File: file, Expect: sick,
+			Name: "last-resort-blind", File: file, Expect: blind,
 			What: "a sick node that cannot see the others believes that it is the last one, and announces",
 			Old:  `return f.Last == Announce && f.LastReason == ReasonLastResort`,
 			New:  `return true`,
@@ -78,19 +89,19 @@ func policy() []Mutant {
 			New:  `return true`,
 		},
 		{
-			Name: "no-start-without-zookeeper", File: file, Expect: served,
+			Name: "no-start-without-zookeeper", File: file, Expect: grace,
 			What: "a node that starts while ZooKeeper is away never announces its own VIPs",
 			Old:  `case f.Claim == ClaimUnread && !f.StartOver:`,
 			New:  `case f.Claim == ClaimUnread:`,
 		},
 		{
-			Name: "stale-claim-withdraws", File: file, Expect: served,
+			Name: "stale-claim-withdraws", File: file, Expect: blind,
 			What: "a backup withdraws because of a claim that it read before ZooKeeper was away, and whose owner may be dead",
 			Old:  `case f.Claim == ClaimPresent && f.Stale && f.Last == Announce:`,
 			New:  `case f.Claim == ClaimPresent && f.Stale && f.Last == Announce && f.ZooKeeperLost:`,
 		},
 		{
-			Name: "loss-withdraws-backups", File: file, Expect: served,
+			Name: "loss-withdraws-backups", File: file, Expect: blind,
 			What: "backups withdraw when ZooKeeper is lost, whatever on_zk_loss says: the VIPs of dead owners go",
 			Old:  `case f.ZooKeeperLost && f.OnZKLoss == PolicyWithdraw:`,
 			New:  `case f.ZooKeeperLost:`,
@@ -109,7 +120,7 @@ func knowledge() []Mutant {
 	const file = "daemon/state.go"
 	return []Mutant{
 		{
-			Name: "sleep-unnoticed", File: file, Expect: served,
+			Name: "sleep-unnoticed", File: file, Expect: fresh,
 			What: "a process that was stopped acts on what it read before, as if no time had passed: it withdraws for an owner that has died since",
 			Old:  `sleepLimit = 3 * time.Second`,
 			New:  `sleepLimit = 3 * time.Hour`,
@@ -121,7 +132,7 @@ func knowledge() []Mutant {
 			New:  `c.settle = now`,
 		},
 		{
-			Name: "suspended-is-lost", File: file, Expect: served,
+			Name: "suspended-is-lost", File: file, Expect: blind,
 			What: "on_zk_loss is obeyed at each blink of the connection: backups for dead owners withdraw",
 			Old:  `case zkstate.Lost:`,
 			New:  `case zkstate.Lost, zkstate.Suspended:`,
@@ -135,7 +146,7 @@ func knowledge() []Mutant {
 			}`,
 		},
 		{
-			Name: "dead-records-kept", File: file, Expect: planned,
+			Name: "dead-records-kept", File: file, Expect: served,
 			What: "the status record of a node that is gone still counts: a drain hands its VIPs to a dead node",
 			Old:  `s.peers, s.peersRead, s.peersBegan = ev.Peers, true, ev.Began`,
 			New: `if s.peers == nil {
@@ -147,7 +158,7 @@ func knowledge() []Mutant {
 			s.peersRead, s.peersBegan = true, ev.Began`,
 		},
 		{
-			Name: "suspended-readings-trusted", File: file, Expect: served,
+			Name: "suspended-readings-trusted", File: file, Expect: blind,
 			What: "what was read before the connection to ZooKeeper broke counts as current: overlaps end and drains finish on old news",
 			Old: `			c.outdate()
 		}
@@ -159,19 +170,19 @@ func knowledge() []Mutant {
 		c.zk = ev`,
 		},
 		{
-			Name: "overlap-not-anew", File: file, Expect: served,
+			Name: "overlap-not-anew", File: file, Expect: blind,
 			What: "a backup that announced while ZooKeeper was away withdraws at its return without an overlap",
 			Old:  `v.view = ClaimAbsent //`,
 			New:  `v.before = ClaimAbsent //`,
 		},
 		{
-			Name: "overlap-ends-unread", File: file, Expect: served,
+			Name: "overlap-ends-unread", File: file, Expect: blind,
 			What: "a backup withdraws at the end of the overlap although ZooKeeper is away and the owner may have died since",
 			Old:  `if v.view == ClaimReturns && s.current && `,
 			New:  `if v.view == ClaimReturns && `,
 		},
 		{
-			Name: "no-overlap", File: file, Expect: planned,
+			Name: "no-overlap", File: file, Expect: blind,
 			What: "a backup withdraws as soon as it sees the owner's claim, before the routers know the owner's route",
 			Old:  `if v.view == ClaimReturns && s.current && !settling && !now.Before(v.returned.Add(s.conf.Overlap)) {`,
 			New:  `if v.view == ClaimReturns && s.current {`,
@@ -188,15 +199,15 @@ func timers() []Mutant {
 		}
 	}
 	return []Mutant{
-		lost("no-wake-settle", served, "a backup does not take over the VIP of an owner that did not come back with ZooKeeper, until something else happens", "c.settle"),
-		lost("no-wake-start-grace", served, "a node that starts without ZooKeeper announces nothing until something else happens", "c.started.Add(s.conf.StartGrace)"),
+		lost("no-wake-settle", settled, "a backup does not take over the VIP of an owner that did not come back with ZooKeeper, until something else happens", "c.settle"),
+		lost("no-wake-start-grace", grace, "a node that starts without ZooKeeper announces nothing until something else happens", "c.started.Add(s.conf.StartGrace)"),
 		lost("no-wake-drain", drained, "a node that nobody takes over from announces beyond drain_timeout", "c.drainDeadline(s)"),
-		lost("no-wake-overlap", settled, "a backup goes on announcing after its owner is back", "v.returned.Add(s.conf.Overlap)"),
+		lost("no-wake-overlap", timely, "a backup goes on announcing after its owner is back", "v.returned.Add(s.conf.Overlap)"),
 		lost("no-wake-taken", timely, "a drained node goes on announcing after another has taken over, until drain_timeout", "v.taken.Add(s.conf.Overlap)"),
-		lost("no-wake-until", settled, "a maintenance with an end goes on after it", "s.flag.Until"),
-		lost("no-wake-flapping", settled, "a node whose check flapped does not take its VIPs back", "s.passing.Add(s.hold())"),
-		lost("no-wake-failback", settled, "a node that was away does not take its VIPs back after failback_delay", "c.back(s).Add(s.conf.FailbackDelay)"),
-		lost("no-wake-silence", served, "hold_time has no effect: a node whose ExaBGP or router stands still keeps its claims", "n.spoke.Add(c.holdTime)"),
+		lost("no-wake-until", timely, "a maintenance with an end goes on after it", "s.flag.Until"),
+		lost("no-wake-flapping", timely, "a node whose check flapped does not take its VIPs back", "s.passing.Add(s.hold())"),
+		lost("no-wake-failback", timely, "a node that was away does not take its VIPs back after failback_delay", "c.back(s).Add(s.conf.FailbackDelay)"),
+		lost("no-wake-silence", timely, "hold_time has no effect: a node whose ExaBGP or router stands still keeps its claims", "n.spoke.Add(c.holdTime)"),
 	}
 }
 
@@ -205,49 +216,49 @@ func handover() []Mutant {
 	const file = "daemon/drain.go"
 	return []Mutant{
 		{
-			Name: "drain-does-not-wait", File: file, Expect: planned,
+			Name: "drain-does-not-wait", File: file, Expect: handedOver,
 			What: "a drained node withdraws at once, before another one announces: each maintenance is an outage",
 			Old:  `case !now.Before(c.drainDeadline(s)):`,
 			New:  `case !now.Before(*s.drainSince):`,
 		},
 		{
-			Name: "taker-is-trusted-at-once", File: file, Expect: planned,
+			Name: "taker-is-trusted-at-once", File: file, Expect: handedOver,
 			What: "a drained node withdraws as soon as another one says that it announces, before the routers know that route",
 			Old:  `case taken && !now.Before(v.taken.Add(s.conf.Overlap)):`,
 			New:  `case taken:`,
 		},
 		{
-			Name: "taker-is-drained-too", File: file, Expect: planned,
+			Name: "taker-is-drained-too", File: file, Expect: handedOver,
 			What: "two nodes that are drained at once take each other for the one that takes over, and both withdraw",
 			Old:  `return r.Announced && r.Reason != string(ReasonDraining) && st.Maintenance != PresencePresent.String()`,
 			New:  `return r.Announced`,
 		},
 		{
-			Name: "taker-is-not-seen", File: file, Expect: planned,
+			Name: "taker-is-not-seen", File: file, Expect: blind,
 			What: "a drained node trusts the status records that it read before ZooKeeper was away",
 			Old:  `taken = taken && s.peersRead`,
 			New:  `taken = taken && s.peers != nil`,
 		},
 		{
-			Name: "drain-times-out-blindly", File: file, Expect: planned,
+			Name: "drain-times-out-blindly", File: file, Expect: blind,
 			What: "drain_timeout runs while ZooKeeper is away and nobody could take over",
 			Old:  `if c.stopping == nil && (s.blind || blind) {`,
 			New:  `if c.stopping == nil && s.drainSince.IsZero() {`,
 		},
 		{
-			Name: "exit-before-withdraws", File: file, Expect: drained,
+			Name: "exit-before-withdraws", File: file, Expect: exit,
 			What: "exazk ends before ExaBGP has acknowledged its withdraws: routes stay with nobody in charge of them",
 			Old:  `if v.last.Action != Withdraw || !v.acked {`,
 			New:  `if v.last.Action != Withdraw {`,
 		},
 		{
-			Name: "announced-means-decided", File: "daemon/status.go", Expect: planned,
+			Name: "announced-means-decided", File: "daemon/status.go", Expect: record,
 			What: "a node that no router hears says that it announces: a drain hands its VIPs to it",
 			Old:  `Announced: v.announced() && c.audible(),`,
 			New:  `Announced: v.last.Action == Announce,`,
 		},
 		{
-			Name: "until-is-ignored", File: "daemon/flag.go", Expect: settled,
+			Name: "until-is-ignored", File: "daemon/flag.go", Expect: overdue,
 			What: "a maintenance does not end at the time that the operator wrote into it",
 			Old:  `return !f.Until.IsZero() && !now.Before(f.Until)`,
 			New:  `return false`,
@@ -259,7 +270,7 @@ func handover() []Mutant {
 			New:  `v.early, v.asked = false, true`,
 		},
 		{
-			Name: "last-resort-tie", File: "daemon/failback.go", Expect: served,
+			Name: "last-resort-tie", File: "daemon/failback.go", Expect: last,
 			What: "of two sick nodes each believes that the other has more right to be the last resort, and both withdraw",
 			Old:  `case r.Role == Authoritative.String() || !v.authoritative && name < c.id.Node:`,
 			New:  `case r.Role == Authoritative.String() || name < c.id.Node:`,
@@ -279,25 +290,19 @@ func neighbors() []Mutant {
 	}`,
 		},
 		{
-			Name: "old-acknowledgement-counts", File: file, Expect: claim,
-			What: "a node claims its VIPs when its session is back, on the acknowledgements of the session before",
-			Old:  `v.needEpoch, v.away = c.epoch+1, away`,
-			New:  `v.needEpoch, v.away = c.epoch, away`,
-		},
-		{
-			Name: "link-back-is-trusted", File: file, Expect: served,
+			Name: "link-back-is-trusted", File: file, Expect: claim,
 			What: "a session that the router closed while the link was down counts as soon as the link is back: the VIP is claimed and nobody announces it",
 			Old:  `if n.trust = now.Add(linkTrust); n.young {`,
 			New:  `if n.trust = now; n.young {`,
 		},
 		{
-			Name: "link-down-is-ignored", File: file, Expect: served,
+			Name: "link-down-is-ignored", File: file, Expect: kept,
 			What: "a node whose link is down keeps its claims until the hold timer runs out",
 			Old:  `n.cut, n.silent, n.trust, n.young = true, false, time.Time{}, false`,
 			New:  `n.young = false`,
 		},
 		{
-			Name: "attempt-is-a-session", File: "exabgp/decode.go", Expect: served,
+			Name: "attempt-is-a-session", File: "exabgp/decode.go", Expect: claim,
 			What: "ExaBGP's tries to connect count as sessions: a node whose router is gone claims its VIPs",
 			Old:  `changed.State = NeighborConnected`,
 			New:  `changed.State = NeighborUp`,
@@ -316,31 +321,31 @@ func routes() []Mutant {
 			New:  `case v.last.Action == Hold:`,
 		},
 		{
-			Name: "claim-unheard", File: file, Expect: served,
+			Name: "claim-unheard", File: file, Expect: kept,
 			What: "a node that no router hears keeps its claim: nobody takes over",
 			Old:  `case c.tracking && c.established() < s.conf.MinNeighbors, v.refused:`,
 			New:  `case v.refused:`,
 		},
 		{
-			Name: "claim-of-a-sick-node", File: file, Expect: served,
+			Name: "claim-of-a-sick-node", File: file, Expect: kept,
 			What: "a node whose check fails withdraws and keeps its claim: nobody takes over",
 			Old:  `case s.drainSince != nil, d.Action == Withdraw:`,
 			New:  `case s.drainSince != nil:`,
 		},
 		{
-			Name: "claim-of-a-drained-node", File: file, Expect: planned,
+			Name: "claim-of-a-drained-node", File: file, Expect: kept,
 			What: "a drained node keeps its claim until it has withdrawn: nobody takes over before",
 			Old:  `case s.drainSince != nil, d.Action == Withdraw:`,
 			New:  `case d.Action == Withdraw:`,
 		},
 		{
-			Name: "ghost-is-released", File: file, Expect: restart,
+			Name: "ghost-is-released", File: file, Expect: still,
 			What: "a respawned node deletes the claim of its last life before it knows anything: every restart moves its VIPs",
 			Old:  `return zkstate.Leave // a ghost`,
 			New:  `return zkstate.Release // a ghost`,
 		},
 		{
-			Name: "withdraws-wait-for-a-session", File: file, Expect: sick,
+			Name: "withdraws-wait-for-a-session", File: file, Expect: ghost,
 			What: "a node that became sick while its session was down announces for a moment when the session is back",
 			Old:  `if v.last.Action == Withdraw || v.last.Action == Announce && c.audible() {`,
 			New:  `if v.last.Action != Hold && c.audible() {`,
@@ -376,7 +381,7 @@ func writer() []Mutant {
 	f.taken, f.entry.epoch, f.last = f.command, f.epoch, now`,
 		},
 		{
-			Name: "refused-is-taken", File: file, Expect: settled,
+			Name: "refused-is-taken", File: file, Expect: record,
 			What: "a command that was refused or not answered counts as carried out: it is never written again",
 			Old: `f.taken, f.last = "", now
 	f.refused, f.words = f.command, words`,
@@ -384,13 +389,13 @@ func writer() []Mutant {
 	f.refused, f.words = f.command, words`,
 		},
 		{
-			Name: "refused-is-not-retried", File: file, Expect: settled,
+			Name: "refused-is-not-retried", File: file, Expect: reason,
 			What: "a command that was refused is not written again while nothing else is wanted",
 			Old:  `at = r.retry`,
 			New:  `continue`,
 		},
 		{
-			Name: "last-life-is-forgotten", File: file, Expect: sick,
+			Name: "last-life-is-forgotten", File: file, Expect: reason,
 			What: "only what this process announced is withdrawn: routes of its last life stay in ExaBGP",
 			Old:  `return r.taken == r.command && r.entry.epoch == w.epoch`,
 			New:  `return r.taken == r.command && r.entry.epoch == w.epoch || r.route.Withdraw && !r.ours`,
@@ -402,7 +407,7 @@ func writer() []Mutant {
 			New:  `return r.taken == r.command`,
 		},
 		{
-			Name: "adj-rib-out-first-route", File: "exabgp/ribout.go", Expect: settled,
+			Name: "adj-rib-out-first-route", File: "exabgp/ribout.go", Expect: reason,
 			What: "of the routes that ExaBGP says it holds only the first counts: the others of the last life are not withdrawn",
 			Old:  `q.held[v.Prefix] = true`,
 			New: `if len(q.held) == 0 {
@@ -410,7 +415,7 @@ func writer() []Mutant {
 		}`,
 		},
 		{
-			Name: "adj-rib-out-incomplete", File: file, Expect: sick,
+			Name: "adj-rib-out-incomplete", File: file, Expect: reason,
 			What: "where ExaBGP is too slow to say what it holds, it counts as holding nothing: routes of the last life are not withdrawn",
 			Old: `w.ribOut.faulty = "no answer in time"
 		w.despair()`,
@@ -424,44 +429,37 @@ func session() []Mutant {
 	const file = "zkstate/state.go"
 	return []Mutant{
 		{
-			Name: "no-sync", File: file, Expect: served,
+			Name: "no-sync", File: file, Expect: fresh,
 			What: "a new session reads from a server that is behind: a claim that is gone, a record of a dead node",
 			Old:  `m.id, m.flushed = id, false`,
 			New:  `m.id, m.flushed = id, true`,
 		},
 		{
-			Name: "new-session-is-resumed", File: file, Expect: settled,
+			Name: "new-session-is-resumed", File: file, Expect: idle,
 			What: "a new session counts as the one before: its own claims look foreign, and watches that ended with the other are waited for",
 			Old:  `if in.ID == m.id {`,
 			New:  `if m.id != 0 {`,
 		},
 		{
-			Name: "resumed-session-is-new", File: file, Expect: served,
+			Name: "resumed-session-is-new", File: file, Expect: lost,
 			What: "each broken connection counts as a loss: on_zk_loss is obeyed and all wait for claims that never went",
 			Old:  `if in.ID == m.id {`,
 			New:  `if in.ID == m.id && m.state == Connecting {`,
 		},
 		{
-			Name: "old-connection-is-heard", File: file, Expect: settled,
+			Name: "old-connection-is-heard", File: file, Expect: lost,
 			What: "the end of a client that was replaced ends the session of its successor: ZooKeeper looks lost for a minute",
 			Old:  `if in.Conn == m.conn && m.up {`,
 			New:  `if m.up {`,
 		},
 		{
-			Name: "late-results-count", File: "zkstate/call.go", Expect: served,
-			What: "the result of a call of the session before is taken for one of this session",
-			Old: `q.late += len(q.live)
-	q.live, q.urgent, q.patient = nil, nil, nil`,
-			New: `q.urgent, q.patient = nil, nil`,
-		},
-		{
-			Name: "resync-says-nothing", File: file, Expect: settled,
+			Name: "resync-says-nothing", File: file, Expect: fresh,
 			What: "a process that slept is told nothing where nothing has changed, and waits for it: its overlaps never end",
 			Old:  `m.dirtyAll(true)`,
 			New:  `m.dirtyAll(false)`,
 		},
 		{
-			Name: "no-wake-lost", File: file, Expect: served,
+			Name: "no-wake-lost", File: file, Expect: timely,
 			What: "on_zk_loss is obeyed only when something else happens",
 			Old:  `m.later(m.lostAt)`,
 			New:  `m.later(m.anewAt)`,
@@ -474,19 +472,19 @@ func readings() []Mutant {
 	const file = "zkstate/claim.go"
 	return []Mutant{
 		{
-			Name: "ghost-in-two-steps", File: file, Expect: restart,
+			Name: "ghost-in-two-steps", File: file, Expect: still,
 			What: "a respawned node deletes its ghost and then claims anew: in between all backups announce its VIP",
 			Old:  `Call{Op: OpReplace, Path: c.path, Data: m.claimData(), Ephemeral: true}`,
 			New:  `Call{Op: OpDelete, Path: c.path}`,
 		},
 		{
-			Name: "ghost-is-foreign", File: file, Expect: served,
+			Name: "ghost-is-foreign", File: file, Expect: blind,
 			What: "a respawned node takes the claim of its last life for another node's and withdraws its own VIP",
 			Old:  `case d.Node != m.cfg.Node:`,
 			New:  `case d.Node != m.cfg.Node || d.Instance != m.cfg.Instance:`,
 		},
 		{
-			Name: "ghost-is-own", File: file, Expect: restart,
+			Name: "ghost-is-own", File: file, Expect: still,
 			What: "a claim that is there already counts as held by this session: it goes when the session of the last life expires",
 			Old:  `seen.Holder = Ghost`,
 			New:  `seen.Holder = Own`,
@@ -513,7 +511,7 @@ func readings() []Mutant {
 			New: `c.need = s.reading + 1`,
 		},
 		{
-			Name: "watch-is-not-rearmed", File: "zkstate/read.go", Expect: served,
+			Name: "watch-is-not-rearmed", File: "zkstate/read.go", Expect: still,
 			What: "only the first change of anything in ZooKeeper is noticed at once, the next ones up to half a minute later",
 			Old:  `return !w.armed`,
 			New:  `return w.mark == mark{}`,
@@ -535,19 +533,19 @@ func checks() []Mutant {
 	const file = "health/check.go"
 	return []Mutant{
 		{
-			Name: "row-goes-on", File: file, Expect: served,
+			Name: "row-goes-on", File: file, Expect: check,
 			What: "a single failure counts as fall of them: the VIP moves because of one lost packet",
 			Old:  `m.ok, m.row = r.OK, 0`,
 			New:  `m.ok = r.OK`,
 		},
 		{
-			Name: "one-more-failure", File: file, Expect: sick,
+			Name: "one-more-failure", File: file, Expect: check,
 			What: "a sick node announces for one more run of its check",
 			Old:  `case !m.ok && m.row >= m.fall:`,
 			New:  `case !m.ok && m.row > m.fall:`,
 		},
 		{
-			Name: "one-success-less", File: file, Expect: sick,
+			Name: "one-success-less", File: file, Expect: check,
 			What: "a node whose check passes once by chance announces again",
 			Old:  `case m.ok && m.row >= m.rise:`,
 			New:  `case m.ok && m.row+1 >= m.rise:`,

@@ -35,11 +35,13 @@ func (m *monitor) set(c *cluster, holds bool, bound time.Duration, late func()) 
 type hostMonitors struct {
 	sick    []monitor // a route of a node whose check fails
 	drained []monitor // a route of a node that is drained
-	stray   []monitor // a route at the ToR that is not what was decided, or none where one was
+	stray   []monitor // a route at the ToR that was decided to be withdrawn
+	missing []monitor // none at the ToR that was decided to be announced, or another
 	waits   []monitor // a VIP that nobody serves and this node could
 	void    []monitor // a VIP that nobody announces and this node should as a last resort
 	beside  []monitor // a last resort beside a node that is well
 	kept    []monitor // a claim of a node that should have given it up
+	deaf    []monitor // a claim of a node whose ToR has no session
 	cut     []monitor // a claim of a node that sees that its link is down
 	pending []monitor // a withdraw without an acknowledgement
 	polite  []monitor // a VIP that nobody announces, and that this node leaves to another
@@ -48,7 +50,7 @@ type hostMonitors struct {
 
 func newHostMonitors(n int) hostMonitors {
 	m := func() []monitor { return make([]monitor, n) }
-	return hostMonitors{sick: m(), drained: m(), stray: m(), waits: m(), void: m(), beside: m(), kept: m(), cut: m(), pending: m(), polite: m()}
+	return hostMonitors{sick: m(), drained: m(), stray: m(), missing: m(), deaf: m(), waits: m(), void: m(), beside: m(), kept: m(), cut: m(), pending: m(), polite: m()}
 }
 
 // calm says that nothing has happened to a node for so long.
@@ -75,16 +77,14 @@ func (c *cluster) changed(h *host) {
 		m.drained[v].set(c, drained && has, c.knobs.draining()+c.writing(h), func() {
 			c.violate("drained", "%s is drained, and it still announces %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
 		})
-		stray := able && decided && !h.life.leaving && (verdict.Action == daemon.Withdraw && has || verdict.Action == daemon.Announce && (!has || route.MED != h.med(verdict)))
-		strays := c.writing(h) // a withdraw is always written
-		if verdict.Action == daemon.Announce {
-			strays += c.hearing()
-		}
-		m.stray[v].set(c, stray, strays, func() {
+		differs := func() {
 			verdict, _ := h.verdict(v)
 			route, has := h.tor.Route(vipOf(v))
 			c.violate("reason", "%s decided to %v for %s, and its ToR has route %v, MED %d", h.conf.Node, verdict.Verdict, vipOf(v).Addr(), has, route.MED)
-		})
+		}
+		settles := able && decided && !h.life.leaving
+		m.stray[v].set(c, settles && verdict.Action == daemon.Withdraw && has, c.writing(h), differs) // a withdraw is always written
+		m.missing[v].set(c, settles && verdict.Action == daemon.Announce && (!has || route.MED != h.med(verdict)), c.hearing()+c.writing(h), differs)
 		if idle := decided && verdict.Action == daemon.Withdraw && h.alive() && !h.life.leaving; !idle {
 			h.idled[v] = time.Time{}
 		} else if h.idled[v].IsZero() {
@@ -163,11 +163,11 @@ func (c *cluster) checkClaim(h *host) {
 	claims := claimed && h.alive() && c.broken.zk == 0 && !h.life.leaving && c.clock.Now().After(h.life.began)
 	silent := !h.torDown.IsZero()
 	bound := 2*k.SessionTimeout + k.detection() + c.writing(h)
-	if silent && !h.broken() && !h.drained() {
-		bound += k.HoldTime
-	}
-	h.monitors.kept[v].set(c, claims && (h.broken() || h.drained() || silent), bound, func() {
-		c.violate("kept", "%s keeps its claim on %s: sick %v, drained %v, without a session %v", h.conf.Node, c.names[v], h.broken(), h.drained(), silent)
+	h.monitors.kept[v].set(c, claims && (h.broken() || h.drained()), bound, func() {
+		c.violate("kept", "%s keeps its claim on %s: sick %v, drained %v", h.conf.Node, c.names[v], h.broken(), h.drained())
+	})
+	h.monitors.deaf[v].set(c, claims && silent, bound+k.HoldTime, func() {
+		c.violate("kept", "%s keeps its claim on %s, and its ToR has no session", h.conf.Node, c.names[v])
 	})
 	h.monitors.cut[v].set(c, claims && k.Links && !h.linkUp && c.broken.isolated, 2*time.Second+10*k.Delay+10*k.Packet, func() {
 		c.violate("kept", "%s keeps its claim on %s, and sees that its link is down", h.conf.Node, c.names[v])

@@ -167,7 +167,7 @@ func (l *life) lacks(v int, was, is daemon.Verdict) string {
 		return unless(is.Action == was.Action, "nothing was to change")
 	case daemon.ReasonZooKeeperLost:
 		lost := k.store == zkstate.Lost || k.store == zkstate.Connecting && late
-		return unless(lost && l.h.c.knobs.OnZKLoss == string(is.Action.String()), "ZooKeeper is not lost, or that is to change nothing")
+		return unless(lost && l.h.c.knobs.OnZKLoss == is.Action.String(), "ZooKeeper is not lost, or that is to change nothing")
 	case daemon.ReasonStopping:
 		return unless(!k.stopped.IsZero(), "it was not told to stop")
 	case daemon.ReasonAuthoritative:

@@ -351,9 +351,12 @@ func (c *cluster) moved(h *host, v int, has bool, med uint32) {
 		}
 	}
 	if has {
-		h.routed[v] = c.clock.Now()
+		if h.routed[v].IsZero() {
+			h.routed[v] = c.clock.Now()
+		}
 		c.checkGhost(h, v)
 	} else {
+		h.routed[v] = time.Time{}
 		c.checkLast(h, v)
 	}
 	for _, o := range c.hosts {
@@ -378,9 +381,9 @@ func (c *cluster) checkLast(h *host, v int) {
 		return
 	}
 	if h.broken() || verdict.Reason == daemon.ReasonUnhealthy {
-		// As a last resort it would go on, if it has read what the others do. Without replies these may say that they announce
-		// what their ExaBGP has not read yet.
-		if !c.knobs.LastResort || !c.knobs.Acks || !h.life.known.peers || c.broken.zk > 0 || c.clock.Now().Sub(c.broken.lastZK) < c.recovery() {
+		// As a last resort it would go on, if it has read what the others do, and long enough after a loss for absences to count.
+		// Without replies these may say that they announce what their ExaBGP has not read yet.
+		if !c.knobs.LastResort || !c.knobs.Acks || c.clock.Now().Sub(h.life.up) < c.knobs.SessionTimeout+2*time.Second || !h.life.known.peers || c.broken.zk > 0 || c.clock.Now().Sub(c.broken.lastZK) < c.recovery() {
 			return
 		}
 	}

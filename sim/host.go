@@ -49,7 +49,7 @@ type host struct {
 	overdue  time.Time   // ... and the end
 	pulled   time.Time   // when its link went down, the last time
 	torDown  time.Time   // since when its ToR has no session; zero while it has one
-	routed   []time.Time // by VIP: when its ToR last heard of a route
+	routed   []time.Time // by VIP: since when its ToR has a route; zero while it has none
 	idled    []time.Time // by VIP: since when exazk has decided to withdraw it, and could; zero while it has not
 	monitors hostMonitors
 }

@@ -63,7 +63,7 @@ func (l *life) toldByZooKeeper(ev zkstate.Event) {
 			k.away = l.now()
 			since := k.away
 			l.after(ev.Timeout+time.Second, func() {
-				if k.store == zkstate.Suspended && k.away.Equal(since) && l.up.Before(since) && l.resumed.Before(since) {
+				if k.store == zkstate.Suspended && k.away.Equal(since) && l.up.Before(since.Add(-time.Second)) && l.resumed.Before(since) {
 					l.h.c.violate("timely", "%s has not been told that ZooKeeper is lost, %v after its connection", l.h.conf.Node, ev.Timeout+time.Second)
 				}
 			})

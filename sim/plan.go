@@ -107,6 +107,9 @@ func Draw(seed uint64) Plan {
 	if one(6) {
 		k.Refusals = 15
 	}
+	if k.Planned {
+		k.Refusals = 0 // an announce that is refused may come after drain_timeout
+	}
 	if k.SessionTimeout < 2*k.ServerTick {
 		k.ServerTick = 500 * ms
 	}

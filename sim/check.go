@@ -383,7 +383,7 @@ func (c *cluster) checkLast(h *host, v int) {
 	if h.broken() || verdict.Reason == daemon.ReasonUnhealthy {
 		// As a last resort it would go on, if it has read what the others do, and long enough after a loss for absences to count.
 		// Without replies these may say that they announce what their ExaBGP has not read yet.
-		if !c.knobs.LastResort || !c.knobs.Acks || c.clock.Now().Sub(h.life.up) < c.knobs.SessionTimeout+2*time.Second || !h.life.known.peers || c.broken.zk > 0 || c.clock.Now().Sub(c.broken.lastZK) < c.recovery() {
+		if !c.knobs.LastResort || !c.knobs.Acks || c.clock.Now().Before(h.life.known.settle) || !h.life.known.peers || c.broken.zk > 0 || c.clock.Now().Sub(c.broken.lastZK) < c.recovery() {
 			return
 		}
 	}

@@ -11,19 +11,21 @@ import (
 
 // known is what a core was told, by the simulator's own count: what it may go by.
 type known struct {
-	health  health.State
-	store   zkstate.State
-	awake   time.Time   // the process slept until then: what was asked for before does not count
-	ever    bool        // the claims were read in this life
-	flag    bool        // and so was the maintenance node
-	claims  bool        // the claims were read since ZooKeeper was last away, and since the process last slept
-	peers   bool        // and so were the status records
-	first   bool        // the next reading of the claims is the first one of a new session
-	session int64       // the newest
-	seen    []time.Time // by VIP: since when every reading shows that another node claims it; zero if none does
-	blank   bool        // ExaBGP does not tell of its neighbors
-	away    time.Time   // since when ZooKeeper is suspended
-	stopped time.Time   // when it was told to stop
+	health    health.State
+	store     zkstate.State
+	awake     time.Time   // the process slept until then: what was asked for before does not count
+	ever      bool        // the claims were read in this life
+	flag      bool        // and so was the maintenance node
+	claims    bool        // the claims were read since ZooKeeper was last away, and since the process last slept
+	peers     bool        // and so were the status records
+	first     bool        // the next reading of the claims is the first one of a new session
+	session   int64       // the newest
+	seen      []time.Time // by VIP: since when every reading shows that another node claims it; zero if none does
+	blank     bool        // ExaBGP does not tell of its neighbors
+	settle    time.Time   // absences may not count before: all sessions may have been lost
+	unsettled bool        // ZooKeeper went away again before
+	away      time.Time   // since when ZooKeeper is suspended
+	stopped   time.Time   // when it was told to stop
 }
 
 // look is a claim as it was read last. Several readings may be on their way.
@@ -71,6 +73,11 @@ func (l *life) toldByZooKeeper(ev zkstate.Event) {
 		if ev.State == zkstate.Lost && l.session == k.session && l.expired != l.session && l.now().Sub(k.away) < ev.Timeout/2 {
 			l.h.c.violate("lost", "%s is told that ZooKeeper is lost, and it has been away for %v only", l.h.conf.Node, l.now().Sub(k.away))
 		}
+		late := k.session == 0 && l.now().Sub(l.began) > 900*time.Millisecond
+		if ev.State == zkstate.Connected && (ev.AfterLoss || late || k.unsettled) {
+			k.settle = l.now().Add(ev.Timeout + time.Second)
+		}
+		k.unsettled = ev.State != zkstate.Connected && (k.unsettled || l.now().Before(k.settle))
 		k.store = ev.State
 		if ev.State != zkstate.Connected {
 			k.void()

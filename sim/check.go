@@ -594,8 +594,11 @@ func (c *cluster) treeChanged(path string) {
 			if strings.HasSuffix(path, "/"+h.conf.Node) {
 				if there := h.drained(); there != h.marked {
 					h.marked = there
-					if there {
-						h.flagged = c.clock.Now()
+					switch now := c.clock.Now(); {
+					case !there:
+						h.unmarked = now
+					case now.Sub(h.unmarked) > 2*time.Second: // else the node may not have seen that it was away
+						h.flagged = now
 					}
 				}
 				c.broken.lastNode[h.n] = c.clock.Now()
@@ -618,6 +621,8 @@ func (c *cluster) checkSteady() {
 			switch {
 			case !has && h.owns(v) && !c.knobs.shared(v):
 				c.violate("settled", "%s does not announce its own %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
+			case has && !h.owns(v) && h.python != nil: // a route of its last life, of which it knows nothing
+				announcers--
 			case has && !h.owns(v):
 				c.violate("settled", "%s announces %s, which is not its own (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
 			case has && r.MED != 100:

@@ -44,6 +44,7 @@ type host struct {
 
 	marked   bool        // the maintenance node is there
 	flagged  time.Time   // when it came, the last time
+	unmarked time.Time   // when it went, the last time
 	mourned  time.Time   // when its status record went, the last time
 	until    []byte      // a maintenance node with an end, as an operator wrote it ...
 	overdue  time.Time   // ... and the end

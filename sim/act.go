@@ -152,6 +152,7 @@ func (c *cluster) begin(f fault.Fault) {
 	case fault.PauseExaBGP:
 		c.freeze(h, c.start.Add(f.End()))
 	case fault.SlowExaBGP:
+		h.slow++
 		h.exabgp.Slow(slowest)
 	case fault.SickCheck:
 		h.breaking++
@@ -193,6 +194,7 @@ func (c *cluster) end(f fault.Fault) {
 			h.launch()
 		}
 	case fault.SlowExaBGP:
+		h.slow--
 		h.exabgp.Slow(c.knobs.Slow)
 	case fault.SickCheck:
 		h.breaking--

@@ -43,6 +43,7 @@ type host struct {
 	prefixes  []netip.Prefix
 
 	marked   bool        // the maintenance node is there
+	slow     int         // faults that make ExaBGP slow
 	flagged  time.Time   // when it came, the last time
 	unmarked time.Time   // when it went, the last time
 	mourned  time.Time   // when its status record went, the last time

@@ -226,6 +226,9 @@ func (c *cluster) checkHandover(h *host, v int) {
 		if o == h {
 			continue
 		}
+		if o.slow > 0 {
+			return // its ExaBGP acknowledges what it sends a second later
+		}
 		if o.python != nil || now.Sub(c.broken.hurt[o.n]) < c.recovery() && !c.dead(o) {
 			return
 		}

@@ -100,6 +100,13 @@ func (c *cluster) garble(text []byte) []byte {
 // slowest is what a slow ExaBGP takes for a command, at most: longer than exazk waits for what it holds, and not for a reply.
 const slowest = 1500 * time.Millisecond
 
+// happened notes that something beside the beginning and the end of a fault happened to a node, and looks at everything again.
+func (c *cluster) happened(h *host) {
+	c.broken.lastNode[h.n] = c.clock.Now()
+	c.broken.hurt[h.n] = c.clock.Now()
+	c.settleDown()
+}
+
 // settleDown looks at everything again.
 func (c *cluster) settleDown() {
 	c.fabric.lookAll()
@@ -170,7 +177,7 @@ func (c *cluster) begin(f fault.Fault) {
 		h.unplugged++
 		c.cut(h.n, -1, fault.Both, 1)
 	case fault.Maintenance:
-		c.flag(h, 1, "")
+		c.flag(h, 1)
 	case fault.Until:
 		c.flagUntil(h, c.start.Add(f.End()))
 	case fault.Failback:
@@ -208,7 +215,7 @@ func (c *cluster) end(f fault.Fault) {
 		h.unplugged--
 		c.cut(h.n, -1, fault.Both, -1)
 	case fault.Maintenance:
-		c.flag(h, -1, "")
+		c.flag(h, -1)
 	case fault.Until, fault.FlapCheck, fault.PauseExazk, fault.PauseExaBGP, fault.RestartExaBGP: // end by themselves
 	default:
 		c.disturb(f, -1)
@@ -358,9 +365,7 @@ func (c *cluster) pauseExazk(h *host, until time.Time) {
 	c.clock.At(until, func() {
 		if l.stops--; l.stops == 0 && !l.dead {
 			l.cont()
-			c.broken.lastNode[h.n] = c.clock.Now()
-			c.broken.hurt[h.n] = c.clock.Now()
-			c.settleDown()
+			c.happened(h)
 		}
 	})
 }
@@ -381,9 +386,7 @@ func (c *cluster) freeze(h *host, until time.Time) {
 		if h.frozen--; h.frozen == 0 {
 			h.exabgp.Thaw()
 			h.thawed = c.clock.Now()
-			c.broken.lastNode[h.n] = c.clock.Now()
-			c.broken.hurt[h.n] = c.clock.Now()
-			c.settleDown()
+			c.happened(h)
 		}
 	})
 }
@@ -404,9 +407,7 @@ func (c *cluster) flap(h *host, turn time.Duration, until time.Time) {
 		sick = !sick
 		h.sick = h.breaking > 0
 		c.note(h, "check: %v", map[bool]string{true: "fails", false: "passes"}[h.sick])
-		c.broken.lastNode[h.n] = c.clock.Now()
-		c.broken.hurt[h.n] = c.clock.Now()
-		c.settleDown()
+		c.happened(h)
 		if at := c.clock.Now().Add(turn); sick && at.After(until) {
 			c.clock.At(until, next)
 		} else if !over {
@@ -417,10 +418,10 @@ func (c *cluster) flap(h *host, turn time.Duration, until time.Time) {
 }
 
 // flag counts the operators who want a node drained.
-func (c *cluster) flag(h *host, by int, data string) {
+func (c *cluster) flag(h *host, by int) {
 	path := maintenancePath + "/" + h.conf.Node
 	if h.flags += by; h.flags == 1 && by > 0 {
-		c.zk.Put(path, []byte(data))
+		c.zk.Put(path, nil)
 	} else if h.flags == 0 {
 		c.zk.Remove(path)
 	}
@@ -441,7 +442,7 @@ func (c *cluster) drainAndStop(h *host, down time.Duration) {
 	if !h.on || h.down > 0 {
 		return
 	}
-	c.flag(h, 1, "")
+	c.flag(h, 1)
 	deadline := c.clock.Now().Add(30 * time.Second)
 	var wait func()
 	wait = func() {
@@ -458,18 +459,14 @@ func (c *cluster) drainAndStop(h *host, down time.Duration) {
 			h.ending = true
 			h.exabgp.Term()
 		}
-		c.broken.lastNode[h.n] = c.clock.Now()
-		c.broken.hurt[h.n] = c.clock.Now()
-		c.settleDown()
+		c.happened(h)
 		c.clock.After(max(down, 100*time.Millisecond), func() {
 			c.note(h, "ExaBGP is started")
 			if h.down--; h.down == 0 && h.on {
 				h.launch()
 			}
-			c.flag(h, -1, "")
-			c.broken.lastNode[h.n] = c.clock.Now()
-			c.broken.hurt[h.n] = c.clock.Now()
-			c.settleDown()
+			c.flag(h, -1)
+			c.happened(h)
 		})
 	}
 	wait()

@@ -58,7 +58,6 @@ type cluster struct {
 	zk     *zoo.Ensemble
 	fabric *fabric
 	hosts  []*host
-	quiet  *logrus.Entry
 
 	telling bool // a story is wanted
 	result  Result
@@ -105,7 +104,7 @@ func (pl *Player) Play(p Plan, tell bool) Result {
 }
 
 func newCluster(k Knobs, tell bool, lines *exa.Memo) *cluster {
-	c := &cluster{knobs: k, clock: vclock.New(epoch), start: epoch, rand: rand.New(rand.NewPCG(k.Seed, 2)), quiet: discard, telling: tell, memo: zkstate.NewMemo(), lines: lines}
+	c := &cluster{knobs: k, clock: vclock.New(epoch), start: epoch, rand: rand.New(rand.NewPCG(k.Seed, 2)), telling: tell, memo: zkstate.NewMemo(), lines: lines}
 	c.zk = zoo.New(c.clock, c.rand, zoo.Config{
 		Servers: k.Servers, Tick: k.ServerTick, MinTimeout: 2 * k.ServerTick, MaxTimeout: max(20*k.ServerTick, k.SessionTimeout),
 		Delay: k.Packet, Lag: k.Lag,

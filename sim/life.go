@@ -22,14 +22,13 @@ type life struct {
 	h    *host
 	conf *daemon.Config
 
-	core    *daemon.Core
-	writer  *exabgp.Writer
-	store   *zkstate.Machine
-	check   *health.Machine
-	pipes   *exa.Pipes
-	client  *zoo.Client
-	last    daemon.Decision
-	written string // to ExaBGP, last
+	core   *daemon.Core
+	writer *exabgp.Writer
+	store  *zkstate.Machine
+	check  *health.Machine
+	pipes  *exa.Pipes
+	client *zoo.Client
+	last   daemon.Decision
 
 	unanswered bool      // a command was written and no reply came
 	commanded  time.Time // when
@@ -120,7 +119,7 @@ func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 	l := &life{h: h, conf: conf, pipes: pipes, began: h.c.clock.Now(), known: known{seen: make([]time.Time, h.c.knobs.Nodes)}, looks: make([]look, h.c.knobs.Nodes)}
 	l.core = daemon.NewCore(conf, id)
 	l.writer = exabgp.NewWriter(exabgp.Options{Track: conf.ExaBGP.TrackNeighbors})
-	l.store = zkstate.NewMachine(storeConfig(conf, id, h.c.memo), h.c.quiet)
+	l.store = zkstate.NewMachine(storeConfig(conf, id, h.c.memo), discard)
 	s := &conf.Services[0].Check
 	l.check = health.NewMachine(health.Config{Interval: s.Interval, FastInterval: s.FastInterval, Timeout: s.Timeout, Rise: s.Rise, Fall: s.Fall})
 	l.events.serve(l, l.step)
@@ -176,7 +175,7 @@ func (l *life) step(ev daemon.Event) {
 	l.count()
 	l.told(ev)
 	d := l.core.Step(l.now(), ev)
-	if d.Table.Epoch != l.last.Table.Epoch || !sameRoutes(d.Table.Routes, l.last.Table.Routes) {
+	if d.Table.Epoch != l.last.Table.Epoch || !slices.Equal(d.Table.Routes, l.last.Table.Routes) {
 		table := d.Table
 		first := l.table == nil
 		if l.table = &table; first {
@@ -211,18 +210,6 @@ func (l *life) step(ev daemon.Event) {
 
 // stopWithin is zkstate.Session's bound for its end.
 const stopWithin = 1200 * time.Millisecond
-
-func sameRoutes(a, b []exabgp.Route) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}
 
 // end closes what is open, and the process ends.
 func (l *life) end() {
@@ -372,7 +359,7 @@ func (l *life) early() {
 	}
 	// A link that leads nowhere is news: the core thinks again, and does not only look at its deadlines.
 	d := l.core.Step(l.now().Add(-1), nothing)
-	if d.Exit != l.last.Exit || d.Table.Epoch != l.last.Table.Epoch || !sameRoutes(d.Table.Routes, l.last.Table.Routes) || !d.Want.Equal(l.last.Want) {
+	if d.Exit != l.last.Exit || d.Table.Epoch != l.last.Table.Epoch || !slices.Equal(d.Table.Routes, l.last.Table.Routes) || !d.Want.Equal(l.last.Want) {
 		l.h.c.violate("timely", "the core of %s decided something else before it was to be asked again", l.h.conf.Node)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -40,7 +39,7 @@ func runDaemon(cfg *daemon.Config, stdin *os.File, stdout, stderr io.Writer) err
 	log.WithFields(logrus.Fields{"version": id.Version, "instance": id.Instance, "pid": os.Getpid()}).Info("exazk started")
 
 	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive}, log.WithField("component", "exabgp"))
-	store := zkstate.New(storeConfig(cfg, id), log.WithField("component", "zookeeper"))
+	store := zkstate.New(cfg.Store(id), log.WithField("component", "zookeeper"))
 	loop := daemon.NewLoop(daemon.NewCore(cfg, id), speaker, store, log.WithField("component", "daemon"))
 
 	edges := newGroup()
@@ -51,7 +50,7 @@ func runDaemon(cfg *daemon.Config, stdin *os.File, stdout, stderr io.Writer) err
 		edges.start("link", func(ctx context.Context) error { return links.Run(ctx, loop.Link(ctx)) })
 	}
 	for i := range cfg.Services {
-		checker := health.New(checkConfig(cfg, &cfg.Services[i]), log.WithField("component", "health"))
+		checker := health.New(cfg.HealthConfig(&cfg.Services[i]), log.WithField("component", "health"))
 		edges.start("health", func(ctx context.Context) error { return checker.Run(ctx, loop.Health(ctx)) })
 	}
 	edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, loop) })
@@ -147,35 +146,6 @@ func watchSignals(ctx context.Context, loop *daemon.Loop) error {
 				loop.Post(ctx, daemon.Stop{Signal: s.String()})
 			}
 		}
-	}
-}
-
-func storeConfig(cfg *daemon.Config, id daemon.Identity) zkstate.Config {
-	c := zkstate.Config{Servers: cfg.ZooKeeper.Hosts, SessionTimeout: cfg.ZooKeeper.SessionTimeout, Node: id.Node, Instance: id.Instance}
-	for i := range cfg.Services {
-		s := &cfg.Services[i]
-		zs := zkstate.Service{Name: s.Name, ClaimsPath: s.ClaimsPath, MaintenancePath: s.MaintenancePath, FailbackPath: s.FailbackPath, StatusPath: s.StatusPath}
-		for _, p := range s.Authoritative {
-			zs.Authoritative = append(zs.Authoritative, daemon.ClaimName(p))
-		}
-		zs.VIPs = append(zs.VIPs, zs.Authoritative...)
-		for _, p := range s.BackupFor {
-			zs.VIPs = append(zs.VIPs, daemon.ClaimName(p))
-		}
-		c.Services = append(c.Services, zs)
-	}
-	return c
-}
-
-func checkConfig(cfg *daemon.Config, s *daemon.Service) health.Config {
-	var vips []string
-	for _, p := range append(s.Authoritative[:len(s.Authoritative):len(s.Authoritative)], s.BackupFor...) {
-		vips = append(vips, daemon.ClaimName(p))
-	}
-	return health.Config{
-		Service: s.Name, Command: s.Check.Command,
-		Env:      []string{"EXAZK_SERVICE=" + s.Name, "EXAZK_NODE=" + cfg.Node, "EXAZK_VIPS=" + strings.Join(vips, " ")},
-		Interval: s.Check.Interval, FastInterval: s.Check.FastInterval, Timeout: s.Check.Timeout, Rise: s.Check.Rise, Fall: s.Check.Fall,
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 
 	"exazk/daemon"
 	"exazk/sim/exa"
-	"exazk/zkstate"
 )
 
 // host is a load balancer with its ToR.
@@ -194,17 +193,3 @@ func (h *host) verdict(v int) (daemon.VIPVerdict, bool) {
 }
 
 func (h *host) changed() { h.c.changed(h) }
-
-// storeConfig is run.go's.
-func storeConfig(cfg *daemon.Config, id daemon.Identity, memo *zkstate.Memo) zkstate.Config {
-	s := &cfg.Services[0]
-	zs := zkstate.Service{Name: s.Name, ClaimsPath: s.ClaimsPath, MaintenancePath: s.MaintenancePath, FailbackPath: s.FailbackPath, StatusPath: s.StatusPath}
-	for _, p := range s.Authoritative {
-		zs.Authoritative = append(zs.Authoritative, daemon.ClaimName(p))
-	}
-	zs.VIPs = append(zs.VIPs, zs.Authoritative...)
-	for _, p := range s.BackupFor {
-		zs.VIPs = append(zs.VIPs, daemon.ClaimName(p))
-	}
-	return zkstate.Config{Servers: []string{"zk:2181"}, SessionTimeout: cfg.ZooKeeper.SessionTimeout, Node: id.Node, Instance: id.Instance, Services: []zkstate.Service{zs}, Memo: memo}
-}

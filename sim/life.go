@@ -119,9 +119,10 @@ func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 	l := &life{h: h, conf: conf, pipes: pipes, began: h.c.clock.Now(), known: known{seen: make([]time.Time, h.c.knobs.Nodes)}, looks: make([]look, h.c.knobs.Nodes)}
 	l.core = daemon.NewCore(conf, id)
 	l.writer = exabgp.NewWriter(exabgp.Options{Track: conf.ExaBGP.TrackNeighbors})
-	l.store = zkstate.NewMachine(storeConfig(conf, id, h.c.memo), discard)
-	s := &conf.Services[0].Check
-	l.check = health.NewMachine(health.Config{Interval: s.Interval, FastInterval: s.FastInterval, Timeout: s.Timeout, Rise: s.Rise, Fall: s.Fall})
+	store := conf.Store(id)
+	store.Memo = h.c.memo
+	l.store = zkstate.NewMachine(store, discard)
+	l.check = health.NewMachine(conf.HealthConfig(&conf.Services[0]))
 	l.events.serve(l, l.step)
 	l.heard.serve(l, l.write)
 	l.read.serve(l, l.keep)

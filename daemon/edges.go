@@ -1,0 +1,45 @@
+package daemon
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"exazk/health"
+	"exazk/zkstate"
+)
+
+// Store is what the edge to ZooKeeper has to know.
+func (c *Config) Store(id Identity) zkstate.Config {
+	z := zkstate.Config{Servers: c.ZooKeeper.Hosts, SessionTimeout: c.ZooKeeper.SessionTimeout, Node: id.Node, Instance: id.Instance}
+	for i := range c.Services {
+		s := &c.Services[i]
+		z.Services = append(z.Services, zkstate.Service{
+			Name: s.Name, ClaimsPath: s.ClaimsPath, MaintenancePath: s.MaintenancePath, FailbackPath: s.FailbackPath, StatusPath: s.StatusPath,
+			VIPs: s.claimNames(), Authoritative: claimNames(s.Authoritative),
+		})
+	}
+	return z
+}
+
+// HealthConfig is what the check of a service has to know.
+func (c *Config) HealthConfig(s *Service) health.Config {
+	return health.Config{
+		Service: s.Name, Command: s.Check.Command,
+		Env:      []string{"EXAZK_SERVICE=" + s.Name, "EXAZK_NODE=" + c.Node, "EXAZK_VIPS=" + strings.Join(s.claimNames(), " ")},
+		Interval: s.Check.Interval, FastInterval: s.Check.FastInterval, Timeout: s.Check.Timeout, Rise: s.Check.Rise, Fall: s.Check.Fall,
+	}
+}
+
+// claimNames are those of all VIPs of a service, its own first.
+func (s *Service) claimNames() []string {
+	return slices.Concat(claimNames(s.Authoritative), claimNames(s.BackupFor))
+}
+
+func claimNames(prefixes []netip.Prefix) []string {
+	var names []string
+	for _, p := range prefixes {
+		names = append(names, ClaimName(p))
+	}
+	return names
+}

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // jars are the class path, without netty and servlets: plain TCP, no admin server. The second makes the server log to stderr.
@@ -200,8 +202,15 @@ func (s *Server) Kill() {
 	s.cmd = nil
 }
 
-// Freeze stops the server's process: its connections stay, and nothing answers.
-func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
+// Freeze stops the server's process: its connections stay, and nothing answers. It returns when the last thread has
+// stopped: kill(2) returns earlier, and a thread that is running on another core answers one more request.
+func (s *Server) Freeze() {
+	s.signal(syscall.SIGSTOP)
+	if pid := s.PID(); pid != 0 {
+		for unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+		}
+	}
+}
 
 // Thaw lets a frozen server go on.
 func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }

@@ -36,9 +36,9 @@ const (
 	brief = 3 * time.Second
 	// flapMax bounds the hold that grows with the failures of a check.
 	flapMax = 10 * time.Minute
-	// recordDelay is how long a change on another node may take to show in its status record here: a tenth of a second for
-	// each of writing and reading at most (zkstate), and the way.
-	recordDelay = 300 * time.Millisecond
+	// recordDelay is how long it may take until another node's answer to a change here shows in its status record: it reads a
+	// follower that lags a bit, and so do we; a tenth of a second for each of writing and reading at most (zkstate), and the way.
+	recordDelay = time.Second
 	// stopGrace is the time that the withdraws may take after stopBound.
 	stopGrace = 200 * time.Millisecond
 )

@@ -148,6 +148,11 @@ func (h *host) says(v int) bool {
 	if !decided || !h.able() || h.broken() || h.drained() || verdict.Action != daemon.Announce || verdict.Reason == daemon.ReasonLastResort || verdict.Reason == daemon.ReasonDraining {
 		return false
 	}
+	return h.records(v)
+}
+
+// records says that a node says in its record that it announces a VIP.
+func (h *host) records(v int) bool {
 	routes := h.life.last.Want.Statuses[serviceName].Routes
 	return v < len(routes) && routes[v].Announced
 }
@@ -197,7 +202,7 @@ func (c *cluster) checkVoid(h *host, v int) {
 	})
 	verdict, decided := h.verdict(v)
 	waits := decided && (verdict.Reason == daemon.ReasonFailbackManual || verdict.Reason == daemon.ReasonFailbackDelay || verdict.Reason == daemon.ReasonFlapping)
-	waits = waits && h.able() && h.tor.Up() && c.broken.zk == 0 && !c.announced(v) && !c.excused(v)
+	waits = waits && h.able() && h.tor.Up() && c.broken.zk == 0 && !c.announced(v) && !c.excused(v) && !c.pretended(v)
 	k := &c.knobs
 	h.monitors.polite[v].set(c, waits, 2*k.SessionTimeout+2*k.ServerTick+k.HoldTime+5*time.Second, func() {
 		c.violate("served", "nobody announces %s, and %s leaves it to somebody (%v)", vipOf(v).Addr(), h.conf.Node, verdict.Verdict)
@@ -284,6 +289,16 @@ func (c *cluster) excused(v int) bool {
 		}
 		if _, has := o.tor.Route(vipOf(v)); has && o.broken() && !o.able() {
 			return true // nobody can withdraw it for a process that stands still
+		}
+	}
+	return false
+}
+
+// pretended says that the record of a node whose ExaBGP stands still says that it announces a VIP, where nobody counts keepalives.
+func (c *cluster) pretended(v int) bool {
+	for _, o := range c.hosts {
+		if o.python == nil && o.frozen > 0 && !c.knobs.Keepalives && o.life != nil && o.records(v) {
+			return true
 		}
 	}
 	return false
@@ -598,7 +613,9 @@ func (c *cluster) treeChanged(path string) {
 					case !there:
 						h.unmarked = now
 					case now.Sub(h.unmarked) > 2*time.Second: // else the node may not have seen that it was away
-						h.flagged = now
+						h.flagged, h.marks = now, now
+					default:
+						h.marks = now
 					}
 				}
 				c.broken.lastNode[h.n] = c.clock.Now()

@@ -43,7 +43,8 @@ type host struct {
 
 	marked   bool        // the maintenance node is there
 	slow     int         // faults that make ExaBGP slow
-	flagged  time.Time   // when it came, the last time
+	flagged  time.Time   // when it came, the last time, save after it was away for a moment
+	marks    time.Time   // and also after that
 	unmarked time.Time   // when it went, the last time
 	mourned  time.Time   // when its status record went, the last time
 	until    []byte      // a maintenance node with an end, as an operator wrote it ...

@@ -70,7 +70,8 @@ func (l *life) toldByZooKeeper(ev zkstate.Event) {
 				}
 			})
 		}
-		if ev.State == zkstate.Lost && l.session == k.session && l.expired != l.session && l.now().Sub(k.away) < ev.Timeout/2 {
+		slept := l.now().Sub(k.awake) < ev.Timeout // it counts the time for which the process slept
+		if ev.State == zkstate.Lost && !slept && l.session == k.session && l.expired != l.session && l.now().Sub(k.away) < ev.Timeout/2 {
 			l.h.c.violate("lost", "%s is told that ZooKeeper is lost, and it has been away for %v only", l.h.conf.Node, l.now().Sub(k.away))
 		}
 		late := k.session == 0 && l.now().Sub(l.began) > 900*time.Millisecond
@@ -233,7 +234,7 @@ func (c *cluster) checkHandover(h *host, v int) {
 			return
 		}
 		_, has := o.tor.Route(vipOf(v))
-		if has && !o.broken() && now.Sub(o.routed[v]) >= s.Overlap/2 && !(o.drained() && now.Sub(o.flagged) > 2*time.Second) {
+		if has && !o.broken() && now.Sub(o.routed[v]) >= s.Overlap/2 && !(o.drained() && now.Sub(o.marks) > 2*time.Second) {
 			return
 		}
 	}

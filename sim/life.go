@@ -194,14 +194,18 @@ func (l *life) step(ev daemon.Event) {
 	}
 	before := l.last
 	l.last = d
-	if l.want != nil {
-		l.h.c.wants(l.h, &before, &d)
+	if !l.orphaned() {
+		if l.want != nil {
+			l.h.c.wants(l.h, &before, &d)
+		}
+		l.h.c.decided(l.h, ev, before, d)
 	}
-	l.h.c.decided(l.h, ev, before, d)
 	l.loopWake.set(d.Wake)
 	if d.Exit != daemon.Stay {
 		l.leaving = true
-		l.h.c.leaves(l.h, d.Exit)
+		if !l.orphaned() {
+			l.h.c.leaves(l.h, d.Exit)
+		}
 		l.loopWake.set(time.Time{})
 		abandon := d.Exit == daemon.Abandon
 		l.read.put(zkstate.Stop{Abandon: abandon})
@@ -276,6 +280,10 @@ const relearns = 8 * time.Second
 // graceSlack is when after start_grace a core has looked at the clock again for certain.
 const graceSlack = 1500 * time.Millisecond
 
+// orphaned says that the process was stopped while its ExaBGP ended, and goes on beside the process of the next one: nobody reads
+// what it writes, and what it decides is of no account.
+func (l *life) orphaned() bool { return l.h.life != nil && l.h.life != l }
+
 // tell is what exabgp.Process does with a table.
 func (l *life) tell() {
 	t := l.table
@@ -305,7 +313,9 @@ func (l *life) write(in exabgp.Input) {
 		l.post(daemon.FromExaBGP{Event: ev})
 	}
 	if out.Write != nil {
-		l.h.c.wrote(l.h, out.Write)
+		if !l.orphaned() {
+			l.h.c.wrote(l.h, out.Write)
+		}
 		l.pipes.Write(l.h.c.garble(out.Write), l.wroteAll)
 	}
 	l.exaWake.set(out.Wake)

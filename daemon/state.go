@@ -39,6 +39,8 @@ const (
 	// recordDelay is how long it may take until another node's answer to a change here shows in its status record: it reads a
 	// follower that lags a bit, and so do we; a tenth of a second for each of writing and reading at most (zkstate), and the way.
 	recordDelay = time.Second
+	// followerLag is what is allowed for a server that is behind the leader.
+	followerLag = time.Second
 	// stopGrace is the time that the withdraws may take after stopBound.
 	stopGrace = 200 * time.Millisecond
 )
@@ -254,7 +256,7 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 	case zkstate.SessionChanged:
 		if ev.State == zkstate.Connected {
 			if ev.AfterLoss || c.unsettled || !c.everRead && now.Sub(c.started) >= lateSession {
-				c.settle = now.Add(ev.Timeout)
+				c.settle = now.Add(settleTime(ev.Timeout))
 			}
 			c.everRead, c.unsettled = true, false
 		} else {
@@ -294,6 +296,11 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 		panic(fmt.Sprintf("bug: unknown event %T", ev))
 	}
 }
+
+// settleTime is how long after a loss the claim and the status record of a node that died meanwhile may still be there: a
+// server that was started anew gives every session its whole timeout, and rounds its end up to a tick, which is half the
+// timeout at most (ZooKeeper's default minSessionTimeout). A follower tells of it a moment later.
+func settleTime(timeout time.Duration) time.Duration { return timeout + timeout/2 + followerLag }
 
 func (c *Core) service(name string) *service {
 	for _, s := range c.services {

@@ -76,7 +76,7 @@ func (l *life) toldByZooKeeper(ev zkstate.Event) {
 		}
 		late := k.session == 0 && l.now().Sub(l.began) > 900*time.Millisecond
 		if ev.State == zkstate.Connected && (ev.AfterLoss || late || k.unsettled) {
-			k.settle = l.now().Add(ev.Timeout + time.Second)
+			k.settle = l.now().Add(ev.Timeout + ev.Timeout/2 + 2*time.Second)
 		}
 		k.unsettled = ev.State != zkstate.Connected && (k.unsettled || l.now().Before(k.settle))
 		k.store = ev.State

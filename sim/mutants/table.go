@@ -128,7 +128,7 @@ func knowledge() []Mutant {
 		{
 			Name: "no-settle", File: file, Expect: still,
 			What: "after ZooKeeper lost all sessions every backup announces everything, because the owners' claims are not back yet",
-			Old:  `c.settle = now.Add(ev.Timeout)`,
+			Old:  `c.settle = now.Add(settleTime(ev.Timeout))`,
 			New:  `c.settle = now`,
 		},
 		{

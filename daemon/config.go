@@ -42,6 +42,10 @@ type ExaBGPConfig struct {
 	// HoldTime is how long a neighbor may be silent; 0 leaves that to ExaBGP, which counts in whole seconds and so takes up
 	// to a second longer. It works only where ExaBGP tells of keepalives.
 	HoldTime time.Duration
+	// Dialect is the command language: "auto", "3.4", "4.2", "5" or "6".
+	Dialect string
+	// LocalAS is the AS number of this side of the sessions; 0 where it is not given. A count of prepends needs it.
+	LocalAS uint32
 	// Neighbors are the peers that hear exazk, where ExaBGP has others too; empty means all that it has.
 	Neighbors []netip.Addr
 }
@@ -99,26 +103,85 @@ type Service struct {
 	LastResort   bool // announce, demoted, although the check fails, while nobody else does
 	MinNeighbors int  // established neighbors needed to claim a VIP, at least 1
 
-	Check    Check
-	Announce Attributes
+	Backup  BackupMode
+	Backups Backups
+	// Order has for each VIP the nodes that back it up, the first one to take it over first. It is there with
+	// BackupStandby and BackupsFirst, holds this node for every VIP of BackupFor, and never the VIP's owner.
+	Order map[netip.Prefix][]string
+
+	// ZKLossAfter is how long ZooKeeper must have been lost before OnZKLoss is obeyed.
+	ZKLossAfter time.Duration
+
+	// Neighbors are the peers that the service is announced to, each with its attributes. Empty means every neighbor of
+	// the process, with those of Announce.
+	Neighbors []Neighbor
+
+	Checks   []Check // at least one
+	Require  int     // how many of them must pass
+	Announce Announce
 }
 
-// Check is a service's local check.
+// Check is one local check of a service: exactly one of Command, Args, HTTP, TCP, DNS, File and Systemd is set.
 type Check struct {
-	Command      string // run by /bin/sh -c
+	Name    string       // unique within the service; in the log and in the status record
+	Command string       // run by /bin/sh -c
+	Args    []string     // run without a shell
+	HTTP    *health.HTTP // see package health
+	TCP     *health.TCP
+	DNS     *health.DNS
+	File    *health.File
+	Systemd *health.Systemd
+
 	Interval     time.Duration
 	FastInterval time.Duration // while a change of state is pending
 	Timeout      time.Duration
-	Rise, Fall   int // results in a row
+	Rise, Fall   int           // results in a row
+	Jitter       time.Duration // the first run begins after a random part of it
 }
 
-// Attributes says with which path attributes a service's routes are announced.
-type Attributes struct {
-	MED       uint32     // of an authoritative VIP
-	BackupMED uint32     // of one that this node backs up
-	DrainMED  uint32     // of one that is about to be withdrawn, and of one that is announced as a last resort
-	NextHop   netip.Addr // the zero Addr means "self"
+// Announce says with which path attributes a service's routes go to one neighbor, or to all.
+type Announce struct {
+	Own    Attributes // of an authoritative VIP
+	Backup Attributes // of one that this node backs up, as the first in the order; see StepMED and StepPrepend
+	Drain  Attributes // of one that is about to be withdrawn where DrainStyle is DrainGShut, and of a last resort
+
+	// With backup = "standby" each further rank is announced with so much more: MED, and own AS numbers in front.
+	StepMED     uint32
+	StepPrepend int
 }
+
+// Attributes are path attributes in the forms of exabgp.Route: what is the same for all VIPs of a service in one role.
+type Attributes struct {
+	MED                                           uint32
+	NextHop4, NextHop6                            netip.Addr // the zero Addr means "self"
+	ASPath                                        string     // the whole path, or empty
+	Communities, LargeCommunities, ExtCommunities string
+	LocalPreference                               uint32
+	HasLocalPreference                            bool
+	PathID                                        uint32
+}
+
+// Neighbor is a peer that a service is announced to with attributes of its own.
+type Neighbor struct {
+	Address  netip.Addr
+	Announce Announce
+}
+
+// BackupMode says what a node does about the VIPs that it backs up while their owners are there.
+type BackupMode string
+
+const (
+	BackupOnDemand BackupMode = "on-demand" // nothing: it announces what nobody claims
+	BackupStandby  BackupMode = "standby"   // it announces them all the time, visibly worse by its rank
+)
+
+// Backups says which nodes announce a VIP that nobody claims, with backup = "on-demand".
+type Backups string
+
+const (
+	BackupsAll   Backups = "all"   // every one
+	BackupsFirst Backups = "first" // the first living one in the VIP's order
+)
 
 // ClaimName is the name of a VIP's claim in ZooKeeper: the canonical text of the address, as the Python tool writes it.
 // A prefix that is no host route has its "/" written as "_".

@@ -4,13 +4,26 @@ import "net/netip"
 
 // Route is one verdict about one prefix, to be written to ExaBGP.
 type Route struct {
-	Prefix   netip.Prefix // masked; no host bits
-	Withdraw bool         // false: announce
-	NextHop  netip.Addr   // zero means "self", the session's local address; else of the prefix's family
-	MED      uint32       // MULTI_EXIT_DISC, RFC 4271 section 5.1.4; not used by a withdraw
+	Prefix netip.Prefix // masked; no host bits
+	// PathID is the path identifier of RFC 7911, ExaBGP's path-information; 0 means none. With the prefix it says which route it is.
+	PathID uint32
+	// Neighbor is the only peer that the route is for; the zero Addr means every neighbor of the process. Of one prefix and path
+	// identifier there are either routes for single neighbors or one for all.
+	Neighbor netip.Addr
+	Withdraw bool       // false: announce
+	NextHop  netip.Addr // zero means "self", the session's local address; else of the prefix's family
+	MED      uint32     // MULTI_EXIT_DISC, RFC 4271 section 5.1.4; not used by a withdraw
 	// Communities are RFC 1997 communities, "65535:0" and the like, sorted and separated by one space; empty means none.
 	// They are one string so that routes can be compared. Not used by a withdraw.
 	Communities string
+	// LargeCommunities (RFC 8092, "65001:1:2") and ExtendedCommunities (RFC 4360 as ExaBGP writes them, "target:65001:5") likewise.
+	LargeCommunities, ExtendedCommunities string
+	// ASPath is the whole AS_PATH as it is sent, the local AS included, "65001 65001 65001"; empty leaves it to ExaBGP, which
+	// sends the local AS over eBGP and nothing over iBGP.
+	ASPath string
+	// LocalPreference is LOCAL_PREF (RFC 4271 section 5.1.5) where HasLocalPreference is set; else ExaBGP's default, 100 over iBGP.
+	LocalPreference    uint32
+	HasLocalPreference bool
 	// Serial grows whenever something else becomes wanted for the prefix. It is not written: it only says in a RouteAccepted
 	// which wish was answered, where the same command was wanted before, was not for a while, and is again.
 	Serial uint64

@@ -118,19 +118,14 @@ type Service struct {
 
 	Checks   []Check // at least one
 	Require  int     // how many of them must pass
-	Announce Announce
+	Announce Announcement
 }
 
 // Check is one local check of a service: exactly one of Command, Args, HTTP, TCP, DNS, File and Systemd is set.
 type Check struct {
-	Name    string       // unique within the service; in the log and in the status record
-	Command string       // run by /bin/sh -c
-	Args    []string     // run without a shell
-	HTTP    *health.HTTP // see package health
-	TCP     *health.TCP
-	DNS     *health.DNS
-	File    *health.File
-	Systemd *health.Systemd
+	Name    string   // unique within the service; in the log and in the status record
+	Command string   // run by /bin/sh -c
+	Args    []string // run without a shell
 
 	Interval     time.Duration
 	FastInterval time.Duration // while a change of state is pending
@@ -139,8 +134,8 @@ type Check struct {
 	Jitter       time.Duration // the first run begins after a random part of it
 }
 
-// Announce says with which path attributes a service's routes go to one neighbor, or to all.
-type Announce struct {
+// Announcement says with which path attributes a service's routes go to one neighbor, or to all.
+type Announcement struct {
 	Own    Attributes // of an authoritative VIP
 	Backup Attributes // of one that this node backs up, as the first in the order; see StepMED and StepPrepend
 	Drain  Attributes // of one that is about to be withdrawn where DrainStyle is DrainGShut, and of a last resort
@@ -161,10 +156,18 @@ type Attributes struct {
 	PathID                                        uint32
 }
 
+// NextHop is that of a VIP; the zero Addr means "self".
+func (a *Attributes) NextHop(vip netip.Prefix) netip.Addr {
+	if vip.Addr().Is4() {
+		return a.NextHop4
+	}
+	return a.NextHop6
+}
+
 // Neighbor is a peer that a service is announced to with attributes of its own.
 type Neighbor struct {
 	Address  netip.Addr
-	Announce Announce
+	Announce Announcement
 }
 
 // BackupMode says what a node does about the VIPs that it backs up while their owners are there.
@@ -524,15 +527,17 @@ func (c *Config) Render() string {
 
 func (s *Service) render(b *strings.Builder) {
 	nextHop := "self"
-	if s.Announce.NextHop.IsValid() {
-		nextHop = s.Announce.NextHop.String()
+	for _, a := range []netip.Addr{s.Announce.Own.NextHop4, s.Announce.Own.NextHop6} {
+		if a.IsValid() {
+			nextHop = a.String()
+		}
 	}
 	fmt.Fprintf(b, "\n[[service]]\nname = %q\nauthoritative = %s\nbackup_for = %s\n", s.Name, tomlList(vipTexts(s.Authoritative)), tomlList(vipTexts(s.BackupFor)))
 	fmt.Fprintf(b, "zk_path_service = %q\nzk_path_maintenance = %q\nzk_path_failback = %q\nzk_path_status = %q\n", s.ClaimsPath, s.MaintenancePath, s.FailbackPath, s.StatusPath)
 	fmt.Fprintf(b, "on_zk_loss = %q\noverlap = %q\ndrain_timeout = %q\nstart_grace = %q\nmin_neighbors = %d\n", s.OnZKLoss, s.Overlap, s.DrainTimeout, s.StartGrace, s.MinNeighbors)
 	fmt.Fprintf(b, "drain_style = %q\nfailback = %q\nfailback_delay = %q\nflap_hold = %q\nlast_resort = %v\n", s.DrainStyle, s.Failback, s.FailbackDelay, s.FlapHold, s.LastResort)
-	fmt.Fprintf(b, "[service.check]\ncommand = %s\ninterval = %q\nfast_interval = %q\ntimeout = %q\nrise = %d\nfall = %d\n", tomlString(s.Check.Command), s.Check.Interval, s.Check.FastInterval, s.Check.Timeout, s.Check.Rise, s.Check.Fall)
-	fmt.Fprintf(b, "[service.announce]\nmed = %d\nbackup_med = %d\ndrain_med = %d\nnext_hop = %q\n", s.Announce.MED, s.Announce.BackupMED, s.Announce.DrainMED, nextHop)
+	fmt.Fprintf(b, "[service.check]\ncommand = %s\ninterval = %q\nfast_interval = %q\ntimeout = %q\nrise = %d\nfall = %d\n", tomlString(s.Checks[0].Command), s.Checks[0].Interval, s.Checks[0].FastInterval, s.Checks[0].Timeout, s.Checks[0].Rise, s.Checks[0].Fall)
+	fmt.Fprintf(b, "[service.announce]\nmed = %d\nbackup_med = %d\ndrain_med = %d\nnext_hop = %q\n", s.Announce.Own.MED, s.Announce.Backup.MED, s.Announce.Drain.MED, nextHop)
 }
 
 // vipTexts writes host routes without their mask, as people write VIPs.

@@ -22,8 +22,9 @@ func TestDefaults(t *testing.T) {
 		ClaimsPath: "/exabgp/service/apex", MaintenancePath: "/exabgp/maintenance/apex/node1", FailbackPath: "/exabgp/failback/apex/node1", StatusPath: "/exabgp/status/apex/node1",
 		OnZKLoss: PolicyHold, Overlap: time.Second, DrainTimeout: 10 * time.Second, StartGrace: 15 * time.Second, MinNeighbors: 1,
 		DrainStyle: DrainWithdraw, Failback: FailbackAuto, FlapHold: time.Minute,
-		Check:    Check{Command: "true", Interval: time.Second, FastInterval: 200 * time.Millisecond, Timeout: time.Second, Rise: 3, Fall: 2},
-		Announce: Attributes{MED: 100, BackupMED: 200, DrainMED: 1000},
+		Backup: BackupOnDemand, Backups: BackupsAll, Require: 1,
+		Checks:   []Check{{Command: "true", Interval: time.Second, FastInterval: 200 * time.Millisecond, Timeout: time.Second, Rise: 3, Fall: 2}},
+		Announce: Announcement{Own: Attributes{MED: 100}, Backup: Attributes{MED: 200}, Drain: Attributes{MED: 1000}},
 	}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v\nwant %+v", s, want)

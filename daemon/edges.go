@@ -24,10 +24,11 @@ func (c *Config) Store(id Identity) zkstate.Config {
 
 // HealthConfig is what the check of a service has to know.
 func (c *Config) HealthConfig(s *Service) health.Config {
+	check := &s.Checks[0]
 	return health.Config{
-		Service: s.Name, Command: s.Check.Command,
+		Service: s.Name, Command: check.Command,
 		Env:      []string{"EXAZK_SERVICE=" + s.Name, "EXAZK_NODE=" + c.Node, "EXAZK_VIPS=" + strings.Join(s.claimNames(), " ")},
-		Interval: s.Check.Interval, FastInterval: s.Check.FastInterval, Timeout: s.Check.Timeout, Rise: s.Check.Rise, Fall: s.Check.Fall,
+		Interval: check.Interval, FastInterval: check.FastInterval, Timeout: check.Timeout, Rise: check.Rise, Fall: check.Fall,
 	}
 }
 

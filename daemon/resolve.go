@@ -81,24 +81,31 @@ func (r *rawService) resolve(f *faults, key, node string, used map[string]string
 		FlapHold:        f.duration(key+".flap_hold", r.FlapHold, 0, time.Hour),
 		LastResort:      f.boolean(key+".last_resort", r.LastResort),
 		MinNeighbors:    int(f.number(key+".min_neighbors", r.MinNeighbors, 1, 1000)),
-		Check:           r.Check.resolve(f, key+".check"),
-		Announce: Attributes{
-			MED:       uint32(f.number(key+".announce.med", r.Announce.MED, 0, maxMED)),
-			BackupMED: uint32(f.number(key+".announce.backup_med", r.Announce.BackupMED, 0, maxMED)),
-			DrainMED:  uint32(f.number(key+".announce.drain_med", r.Announce.DrainMED, 0, maxMED)),
-		},
+		Backup:          BackupOnDemand,
+		Backups:         BackupsAll,
+		Checks:          []Check{r.Check.resolve(f, key+".check")},
+		Require:         1,
 	}
-	s.Announce.NextHop = f.nextHop(key+".announce.next_hop", r.Announce.NextHop, slices.Concat(s.Authoritative, s.BackupFor))
+	a := &s.Announce
+	if hop := f.nextHop(key+".announce.next_hop", r.Announce.NextHop, slices.Concat(s.Authoritative, s.BackupFor)); hop.Is4() {
+		a.Own.NextHop4 = hop
+	} else {
+		a.Own.NextHop6 = hop
+	}
+	a.Backup, a.Drain = a.Own, a.Own
+	a.Own.MED = uint32(f.number(key+".announce.med", r.Announce.MED, 0, maxMED))
+	a.Backup.MED = uint32(f.number(key+".announce.backup_med", r.Announce.BackupMED, 0, maxMED))
+	a.Drain.MED = uint32(f.number(key+".announce.drain_med", r.Announce.DrainMED, 0, maxMED))
 	if !r.zooKeeperOnly && r.Authoritative.Err == "" && r.BackupFor.Err == "" && len(r.Authoritative.V)+len(r.BackupFor.V) == 0 {
 		f.add(key+".authoritative", "no VIP; remedy: list this node's own in authoritative and the others' in backup_for")
 	}
-	if s.Announce.BackupMED < s.Announce.MED {
-		f.add(key+".announce.backup_med", "%d is better than med = %d; remedy: a backup must look worse, so give it a higher MED", s.Announce.BackupMED, s.Announce.MED)
+	if a.Backup.MED < a.Own.MED {
+		f.add(key+".announce.backup_med", "%d is better than med = %d; remedy: a backup must look worse, so give it a higher MED", a.Backup.MED, a.Own.MED)
 	}
-	if s.Announce.DrainMED < s.Announce.BackupMED {
-		f.add(key+".announce.drain_med", "%d is better than backup_med = %d; remedy: what is about to go must look worse, so give it a higher MED", s.Announce.DrainMED, s.Announce.BackupMED)
+	if a.Drain.MED < a.Backup.MED {
+		f.add(key+".announce.drain_med", "%d is better than backup_med = %d; remedy: what is about to go must look worse, so give it a higher MED", a.Drain.MED, a.Backup.MED)
 	}
-	if need := time.Duration(s.Check.Rise) * (s.Check.Timeout + s.Check.FastInterval); need > s.StartGrace {
+	if need := time.Duration(s.Checks[0].Rise) * (s.Checks[0].Timeout + s.Checks[0].FastInterval); need > s.StartGrace {
 		f.add(key+".start_grace", "%v is shorter than a check may take to its first verdict (rise × (timeout + fast_interval) = %v), so every restart would withdraw; remedy: write a longer one", s.StartGrace, need)
 	}
 	if s.StatusPath != "" && path.Base(s.StatusPath) != node {

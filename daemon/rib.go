@@ -12,14 +12,14 @@ func (v *vip) adopt(d Verdict, conf *Service) {
 	v.last = d
 	want := exabgp.Route{Prefix: v.prefix, Withdraw: true}
 	if d.Action == Announce {
-		want = exabgp.Route{Prefix: v.prefix, NextHop: conf.Announce.NextHop, MED: conf.Announce.MED}
+		want = exabgp.Route{Prefix: v.prefix, NextHop: conf.Announce.Own.NextHop(v.prefix), MED: conf.Announce.Own.MED}
 		switch {
 		case d.Reason == ReasonLastResort:
-			want.MED = conf.Announce.DrainMED
+			want.MED = conf.Announce.Drain.MED
 		case d.Reason == ReasonDraining && conf.DrainStyle == DrainGShut:
-			want.MED, want.Communities = conf.Announce.DrainMED, GracefulShutdown
+			want.MED, want.Communities = conf.Announce.Drain.MED, GracefulShutdown
 		case d.Role == Backup:
-			want.MED = conf.Announce.BackupMED
+			want.MED = conf.Announce.Backup.MED
 		}
 	}
 	want.Serial = v.want.Serial

@@ -224,11 +224,11 @@ func (h *host) med(v daemon.VIPVerdict) uint32 {
 	a := h.life.conf.Services[0].Announce
 	switch {
 	case v.Reason == daemon.ReasonLastResort, v.Reason == daemon.ReasonDraining && h.life.conf.Services[0].DrainStyle == daemon.DrainGShut:
-		return a.DrainMED
+		return a.Drain.MED
 	case v.Role == daemon.Backup:
-		return a.BackupMED
+		return a.Backup.MED
 	}
-	return a.MED
+	return a.Own.MED
 }
 
 // detection is how long a check may take to find out.

@@ -459,7 +459,7 @@ func (l *life) examine() {
 	l.checked, l.hangs = l.now(), l.h.hanging
 	takes := time.Millisecond + l.h.c.upTo(l.h.c.knobs.CheckTakes)
 	if l.hangs {
-		takes = l.conf.Services[0].Check.Timeout
+		takes = l.conf.Services[0].Checks[0].Timeout
 	}
 	l.h.c.clock.After(takes, l.examinedThen)
 }

@@ -263,8 +263,9 @@ func (k *Knobs) config(n, variant int) *daemon.Config {
 		Name: serviceName, OnZKLoss: daemon.Policy(k.OnZKLoss), Overlap: k.Overlap, DrainTimeout: k.DrainTimeout, StartGrace: k.StartGrace,
 		DrainStyle: daemon.DrainStyle(k.DrainStyle), Failback: daemon.Failback(k.Failback), FailbackDelay: k.FailbackDelay,
 		FlapHold: k.FlapHold, LastResort: k.LastResort, MinNeighbors: 1,
-		Check:    daemon.Check{Command: "true", Interval: time.Second, FastInterval: 200 * time.Millisecond, Timeout: time.Second, Rise: k.Rise, Fall: k.Fall},
-		Announce: daemon.Attributes{MED: 100, BackupMED: 200, DrainMED: 1000},
+		Backup: daemon.BackupOnDemand, Backups: daemon.BackupsAll, Require: 1,
+		Checks:   []daemon.Check{{Command: "true", Interval: time.Second, FastInterval: 200 * time.Millisecond, Timeout: time.Second, Rise: k.Rise, Fall: k.Fall}},
+		Announce: daemon.Announcement{Own: daemon.Attributes{MED: 100}, Backup: daemon.Attributes{MED: 200}, Drain: daemon.Attributes{MED: 1000}},
 	}
 	if variant%2 == 1 {
 		s.Overlap, s.DrainTimeout, s.FailbackDelay = k.Overlap*2, k.DrainTimeout+time.Second, k.FailbackDelay/2

@@ -353,8 +353,8 @@ func routes() []Mutant {
 		{
 			Name: "backup-looks-like-owner", File: file, Expect: reason,
 			What: "a backup announces with the owner's MED: while both announce, users are sent to either",
-			Old:  `want.MED = conf.Announce.BackupMED`,
-			New:  `want.MED = conf.Announce.MED`,
+			Old:  `want.MED = conf.Announce.Backup.MED`,
+			New:  `want.MED = conf.Announce.Own.MED`,
 		},
 	}
 }

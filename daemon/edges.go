@@ -22,14 +22,20 @@ func (c *Config) Store(id Identity) zkstate.Config {
 	return z
 }
 
-// HealthConfig is what the check of a service has to know.
+// HealthConfig is what the checks of a service have to know.
 func (c *Config) HealthConfig(s *Service) health.Config {
-	check := &s.Checks[0]
-	return health.Config{
-		Service: s.Name, Command: check.Command,
-		Env:      []string{"EXAZK_SERVICE=" + s.Name, "EXAZK_NODE=" + c.Node, "EXAZK_VIPS=" + strings.Join(s.claimNames(), " ")},
-		Interval: check.Interval, FastInterval: check.FastInterval, Timeout: check.Timeout, Rise: check.Rise, Fall: check.Fall,
+	h := health.Config{
+		Service: s.Name, Require: s.Require,
+		Env: []string{"EXAZK_SERVICE=" + s.Name, "EXAZK_NODE=" + c.Node, "EXAZK_VIPS=" + strings.Join(s.claimNames(), " ")},
 	}
+	for _, check := range s.Checks {
+		h.Checks = append(h.Checks, health.Check{
+			Name: check.Name, Probe: &health.Command{Line: check.Command, Args: check.Args},
+			Interval: check.Interval, FastInterval: check.FastInterval, Timeout: check.Timeout, Rise: check.Rise, Fall: check.Fall,
+			Jitter: check.Jitter,
+		})
+	}
+	return h
 }
 
 // claimNames are those of all VIPs of a service, its own first.

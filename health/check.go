@@ -27,7 +27,7 @@ type Machine struct {
 }
 
 // NewMachine returns a Machine in state Unknown. It panics if Rise, Fall, Interval or FastInterval is not positive.
-func NewMachine(cfg Config) *Machine {
+func NewMachine(cfg Check) *Machine {
 	if cfg.Rise < 1 || cfg.Fall < 1 || cfg.Interval <= 0 || cfg.FastInterval <= 0 {
 		panic("bug: health: rise, fall and both intervals must be positive")
 	}

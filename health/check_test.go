@@ -7,10 +7,13 @@ import (
 	"time"
 )
 
-var testConfig = Config{
-	Service: "apex", Command: "true", Interval: time.Second, FastInterval: 200 * time.Millisecond, Timeout: time.Second,
+var testCheck = Check{
+	Name: "web", Probe: &Command{Line: "true"}, Interval: time.Second, FastInterval: 200 * time.Millisecond, Timeout: time.Second,
 	Rise: 3, Fall: 2,
 }
+
+// only is a service with one check.
+func only(check Check) Config { return Config{Service: "apex", Checks: []Check{check}, Require: 1} }
 
 func TestMachineCountsResultsInARow(t *testing.T) {
 	tests := []struct {
@@ -31,7 +34,7 @@ func TestMachineCountsResultsInARow(t *testing.T) {
 	letters := map[State]string{Unknown: "u", Healthy: "H", Unhealthy: "U"}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m := NewMachine(testConfig)
+			m := NewMachine(testCheck)
 			now, from := time.Unix(0, 0), Unknown
 			var got strings.Builder
 			for _, r := range tt.results {
@@ -69,7 +72,7 @@ func TestMachineNextRun(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m := NewMachine(testConfig)
+			m := NewMachine(testCheck)
 			now := time.Unix(100, 0)
 			for _, r := range tt.before {
 				m.Step(now, now, Result{OK: r == '+'})
@@ -83,7 +86,7 @@ func TestMachineNextRun(t *testing.T) {
 }
 
 func TestMachinePauseIsNeverLongerThanTheInterval(t *testing.T) {
-	cfg := testConfig
+	cfg := testCheck
 	cfg.Interval, cfg.FastInterval, cfg.Rise = 5*time.Millisecond, time.Millisecond, 1
 	m := NewMachine(cfg)
 	now := time.Unix(0, 0)
@@ -93,7 +96,7 @@ func TestMachinePauseIsNeverLongerThanTheInterval(t *testing.T) {
 }
 
 func TestMachineReportsEachNewFailureAtABoundedRate(t *testing.T) {
-	cfg := testConfig
+	cfg := testCheck
 	cfg.Rise, cfg.Fall = 1, 2
 	m := NewMachine(cfg)
 	steps := []struct {
@@ -133,11 +136,17 @@ func TestMachineReportsEachNewFailureAtABoundedRate(t *testing.T) {
 
 func TestNewRefusesWhatValidationMustHaveCaught(t *testing.T) {
 	tests := map[string]func(*Config){
-		"rise":          func(c *Config) { c.Rise = 0 },
-		"fall":          func(c *Config) { c.Fall = 0 },
-		"interval":      func(c *Config) { c.Interval = 0 },
-		"fast interval": func(c *Config) { c.FastInterval = -1 },
-		"timeout":       func(c *Config) { c.Timeout = 0 },
+		"no check":      func(c *Config) { c.Checks = nil },
+		"require none":  func(c *Config) { c.Require = 0 },
+		"require more":  func(c *Config) { c.Require = 2 },
+		"no probe":      func(c *Config) { c.Checks[0].Probe = nil },
+		"bad pattern":   func(c *Config) { c.Checks[0].Probe = &TCP{Address: "127.0.0.1:1", Expect: "("} },
+		"rise":          func(c *Config) { c.Checks[0].Rise = 0 },
+		"fall":          func(c *Config) { c.Checks[0].Fall = 0 },
+		"interval":      func(c *Config) { c.Checks[0].Interval = 0 },
+		"fast interval": func(c *Config) { c.Checks[0].FastInterval = -1 },
+		"timeout":       func(c *Config) { c.Checks[0].Timeout = 0 },
+		"jitter":        func(c *Config) { c.Checks[0].Jitter = -1 },
 	}
 	for name, breakIt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -146,7 +155,7 @@ func TestNewRefusesWhatValidationMustHaveCaught(t *testing.T) {
 					t.Errorf("recovered %v, want a bug", r)
 				}
 			}()
-			cfg := testConfig
+			cfg := only(testCheck)
 			breakIt(&cfg)
 			New(cfg, quiet())
 		})

@@ -20,16 +20,16 @@ const pipeDelay = 200 * time.Millisecond
 
 // child is one run of a check, from its start to its reaping. The tests have another one.
 type child interface {
-	// exited is closed once the shell has ended.
+	// exited is closed once the program has ended.
 	exited() <-chan struct{}
 	// over says the same without needing another goroutine to have noticed it.
 	over() bool
 	// kill sends SIGKILL to what is left of the run, and lets it be reaped. It is called once. With all it looks beyond the
 	// process group. The error says why something could not be killed.
 	kill(all bool) error
-	// reaped is closed after kill, once the shell is reaped and its output read.
+	// reaped is closed after kill, once the program is reaped and its output read.
 	reaped() <-chan struct{}
-	// result is how the shell ended; only after reaped is closed.
+	// result is how the program ended; only after reaped is closed.
 	result() Result
 }
 
@@ -43,10 +43,10 @@ type process struct {
 	finished chan struct{}
 }
 
-// startProcess starts command under shell.
-func startProcess(shell, command string, env []string) (child, error) {
+// startProcess starts a program with its arguments.
+func startProcess(argv, env []string) (child, error) {
 	p := &process{
-		cmd:      exec.Command(shell, "-c", command),
+		cmd:      exec.Command(argv[0], argv[1:]...),
 		ended:    make(chan struct{}),
 		killed:   make(chan struct{}),
 		finished: make(chan struct{}),
@@ -54,7 +54,7 @@ func startProcess(shell, command string, env []string) (child, error) {
 	p.cmd.Dir = "/"
 	p.cmd.Env = env
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out // one pipe for both; stdin is nil, which means /dev/null
-	p.cmd.WaitDelay = pipeDelay                 // counts from the end of the shell
+	p.cmd.WaitDelay = pipeDelay                 // counts from the end of the program
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start check: %w", err)

@@ -17,15 +17,25 @@ import (
 
 // realChecker returns a Checker for command, with a limit that is far away unless a test sets another one.
 func realChecker(t *testing.T, command string, timeout time.Duration) (c *Checker, mark string) {
+	return checkerOf(t, &Command{Line: command}, timeout)
+}
+
+func checkerOf(t *testing.T, command *Command, timeout time.Duration) (c *Checker, mark string) {
 	t.Helper()
 	if _, err := os.Stat("/bin/sh"); err != nil {
 		t.Skipf("needs a shell: %v", err)
 	}
-	cfg := testConfig
-	cfg.Command, cfg.Timeout = command, timeout
+	check := testCheck
+	check.Probe, check.Timeout = command, timeout
 	mark = fmt.Sprintf("EXAZK_TEST_MARK=%s-%d-%d", t.Name(), os.Getpid(), time.Now().UnixNano())
+	cfg := only(check)
 	cfg.Env = []string{mark}
 	return New(cfg, quiet()), mark
+}
+
+// once is one run of the first check.
+func (c *Checker) once(ctx context.Context) Result {
+	return c.members[0].runner.run(ctx, c.members[0].machine.State())
 }
 
 // marked returns the pids of the living processes whose environment holds mark.
@@ -104,6 +114,7 @@ func TestRealResults(t *testing.T) {
 		{"stdout is closed by the check", "exec >&- 2>&-; exit 4", Result{ExitCode: 4}},
 		{"directory", "pwd; echo $PWD-$(pwd)", Result{OK: true, Output: "/-/"}},
 		{"state", "echo $EXAZK_STATE", Result{OK: true, Output: "unknown"}},
+		{"name", "echo $EXAZK_CHECK", Result{OK: true, Output: "web"}},
 		{"environment", "env | grep -ci exabgp", Result{ExitCode: 1, Output: "0"}},
 		{"session and group of its own", "set -- $(cat /proc/$$/stat); test $5 = $$ && test $6 = $$", Result{OK: true}},
 		{"no terminal", "exec 3</dev/tty", Result{ExitCode: 2, Output: "/dev/tty"}},
@@ -240,7 +251,9 @@ func TestRealEndlessOutputIsKilledInTime(t *testing.T) {
 
 func TestRealMissingShell(t *testing.T) {
 	c, _ := realChecker(t, "true", time.Minute)
-	c.start = func(env []string) (child, error) { return startProcess("/does/not/exist", "true", env) }
+	c.members[0].runner.(*commandRunner).start = func(env []string) (child, error) {
+		return startProcess([]string{"/does/not/exist", "-c", "true"}, env)
+	}
 	got := c.once(t.Context())
 	if got.OK || got.ExitCode != -1 || got.TimedOut || !strings.HasPrefix(got.Err, "start check: ") {
 		t.Errorf("got %+v, want a failure to start", got)
@@ -270,7 +283,7 @@ func TestRealRunLeavesNothingWhenItEnds(t *testing.T) {
 func TestRealChangesOfState(t *testing.T) {
 	flag := filepath.Join(t.TempDir(), "flag")
 	c, mark := realChecker(t, "test -e "+flag, time.Minute)
-	c.machine = NewMachine(Config{Rise: 2, Fall: 2, Interval: 20 * time.Millisecond, FastInterval: 5 * time.Millisecond})
+	c.members[0].machine = NewMachine(Check{Rise: 2, Fall: 2, Interval: 20 * time.Millisecond, FastInterval: 5 * time.Millisecond})
 	ctx, cancel := context.WithCancel(t.Context())
 	changes := make(chan Changed)
 	done := make(chan error, 1)
@@ -307,11 +320,11 @@ func TestRealChangesOfState(t *testing.T) {
 
 func TestKillSessionSparesOthers(t *testing.T) {
 	_, mark := realChecker(t, "true", time.Minute)
-	other, err := startProcess("/bin/sh", "sleep 1000 & wait", append(os.Environ(), "EXAZK_TEST_MARK=other-"+mark))
+	other, err := startProcess([]string{"/bin/sh", "-c", "sleep 1000 & wait"}, append(os.Environ(), "EXAZK_TEST_MARK=other-"+mark))
 	if err != nil {
 		t.Fatal(err)
 	}
-	victim, err := startProcess("/bin/sh", "set -m; sleep 1000 & wait", append(os.Environ(), mark+"-victim"))
+	victim, err := startProcess([]string{"/bin/sh", "-c", "set -m; sleep 1000 & wait"}, append(os.Environ(), mark+"-victim"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +376,7 @@ func TestKillMemberSparesOthers(t *testing.T) {
 
 // TestReapedBySomebodyElse takes the end of a check away from us. It did not pass, and why is said.
 func TestReapedBySomebodyElse(t *testing.T) {
-	ch, err := startProcess("/bin/sh", "exit 0", os.Environ())
+	ch, err := startProcess([]string{"/bin/sh", "-c", "exit 0"}, os.Environ())
 	if err != nil {
 		t.Skip(err)
 	}

@@ -3,167 +3,242 @@ package health
 import (
 	"context"
 	"fmt"
-	"os"
-	"strings"
+	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
 )
 
-// killGrace is how long a killed check is waited for. It is reached only by a process that SIGKILL does not end.
-const killGrace = time.Second
-
-// Config is the check of one service. All numbers must be positive.
+// Config is the checks of one service.
 type Config struct {
-	Service      string        // for logs and the environment
-	Command      string        // run by /bin/sh -c
-	Env          []string      // extra KEY=value pairs; they win over the daemon's environment
+	Service string
+	Env     []string // extra KEY=value pairs for commands; they win over the daemon's environment
+	Checks  []Check  // at least one
+	Require int      // how many of them must be healthy, from 1 to all
+}
+
+// Check is one check of a service. All numbers but Jitter must be positive.
+type Check struct {
+	Name         string        // unique within the service
+	Probe        Probe         // what is run; it was validated
 	Interval     time.Duration // between the starts of two runs, while nothing is pending
 	FastInterval time.Duration // the same while a change of state is pending, and before the first verdict
-	Timeout      time.Duration // of one run; then all its processes get SIGKILL
+	Timeout      time.Duration // of one run; then nothing of it goes on
 	Rise, Fall   int           // results in a row that make it healthy / unhealthy
+	Jitter       time.Duration // the first run begins after a random part of it; 0: at once
 }
 
-// Checker runs the check of one service.
+// Checker runs the checks of one service.
 type Checker struct {
-	cfg     Config
+	service string
+	members []*member
+	quorum  *Quorum
+	status  []Status // of each check, in the order of the configuration
+	failed  []report // the last run of each check that failed
 	log     *logrus.Entry
+}
+
+// member is one of the checks, with the goroutine that runs it.
+type member struct {
+	Check
+	index   int
 	machine *Machine
-	start   func(env []string) (child, error)
-	stuck   child // killed, but not ended: no further run is started; nil otherwise
+	runner  runner
+	asked   chan struct{} // a run at once is asked for; one is enough, however often
+	random  func(below time.Duration) time.Duration
+	log     *logrus.Entry
 }
 
-// New returns a Checker in state Unknown. It panics if a number in cfg is not positive.
+// report is one run of a check and what it led to.
+type report struct {
+	from *member
+	Outcome
+	result Result
+	took   time.Duration
+}
+
+// New returns a Checker in state Unknown. It panics if cfg has what validation must have caught.
 func New(cfg Config, log *logrus.Entry) *Checker {
-	if cfg.Timeout <= 0 {
-		panic("bug: health: timeout must be positive")
+	c := &Checker{
+		service: cfg.Service,
+		quorum:  NewQuorum(len(cfg.Checks), cfg.Require),
+		failed:  make([]report, len(cfg.Checks)),
+		log:     log.WithFields(logrus.Fields{"component": "health", "service": cfg.Service}),
 	}
-	return &Checker{
-		cfg:     cfg,
-		log:     log.WithFields(logrus.Fields{"component": "health", "service": cfg.Service, "check": cfg.Command}),
-		machine: NewMachine(cfg),
-		start:   func(env []string) (child, error) { return startProcess("/bin/sh", cfg.Command, env) },
+	for i, check := range cfg.Checks {
+		c.members = append(c.members, newMember(i, check, cfg.Env, c.log))
+		c.status = append(c.status, Status{Name: check.Name})
+	}
+	return c
+}
+
+func newMember(index int, check Check, env []string, log *logrus.Entry) *member {
+	if check.Timeout <= 0 || check.Jitter < 0 || check.Probe == nil {
+		panic("bug: health: a check needs a probe, a positive timeout and no negative jitter")
+	}
+	m := &member{
+		Check: check, index: index, machine: NewMachine(check), asked: make(chan struct{}, 1), random: upTo,
+		log: log.WithFields(logrus.Fields{"check": check.Name, "probe": check.Probe.String()}),
+	}
+	m.runner = check.Probe.prepare(options{
+		timeout: check.Timeout,
+		env:     append(slices.Clone(env), "EXAZK_CHECK="+check.Name),
+		panicked: func(p any, at []byte) {
+			m.log.WithFields(logrus.Fields{"bug": fmt.Sprint(p), "stack": string(at)}).Error("check panicked")
+		},
+	})
+	return m
+}
+
+// upTo is a random part of d.
+func upTo(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return rand.N(d)
+}
+
+// Now makes every check run at once. One that is running counts, so it is not run again. Now never blocks, may be called
+// from any goroutine, before Run too, and calls that come close together are one.
+func (c *Checker) Now() {
+	for _, m := range c.members {
+		select {
+		case m.asked <- struct{}{}:
+		default:
+		}
 	}
 }
 
-// Run checks, at once and then again and again, until ctx is done or emit returns false, and calls emit from its own
-// goroutine for each change of state. It leaves no child behind, except for a process that SIGKILL does not end. A run
-// that was cut short by ctx is not counted. Run returns ctx's cause, or nil if emit ended it. It is to be called once.
+// Run checks, again and again, until ctx is done or emit returns false, and calls emit from its own goroutine for each
+// change of the service's state. It leaves nothing behind, except for a process that SIGKILL does not end and a system call
+// that does not return. A run that was cut short by ctx is not counted. Run returns ctx's cause, or nil if emit ended it. It
+// is to be called once.
 func (c *Checker) Run(ctx context.Context, emit func(Changed) bool) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	within, stop := context.WithCancel(ctx)
+	defer stop()
+	reports := make(chan report)
+	for _, m := range c.members {
+		running.Go(func() { m.run(within, reports) })
+	}
+	for {
+		select {
+		case r := <-reports:
+			if ch, changed := c.count(r); changed && !emit(ch) {
+				return context.Cause(ctx)
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// run runs one check until ctx is done. It waits for each report to be taken.
+func (m *member) run(ctx context.Context, reports chan<- report) {
+	m.wait(ctx, m.random(m.Jitter))
 	for ctx.Err() == nil {
 		began := time.Now()
-		r := c.once(ctx)
+		r := m.runner.run(ctx, m.machine.State())
 		if ctx.Err() != nil {
-			break
+			return
+		}
+		select {
+		case <-m.asked: // for the run that has just ended
+		default:
 		}
 		now := time.Now()
-		o := c.machine.Step(began, now, r)
-		c.tell(o, r, now.Sub(began))
-		if o.From != o.To && !emit(Changed{Service: c.cfg.Service, State: o.To, Result: r, Took: now.Sub(began)}) {
-			break
+		o := m.machine.Step(began, now, r)
+		select {
+		case reports <- report{from: m, Outcome: o, result: r, took: now.Sub(began)}:
+		case <-ctx.Done():
+			return
 		}
-		sleep(ctx, time.Until(o.Next))
+		m.wait(ctx, time.Until(o.Next))
 	}
-	return context.Cause(ctx)
 }
 
-// once is one run from its start to its end, or to the end of its time.
-func (c *Checker) once(ctx context.Context) Result {
-	if !c.unstuck() {
-		return Result{ExitCode: -1, Err: "the run before was killed and has not ended"}
-	}
-	ch, err := c.start(environ(os.Environ(), c.cfg.Env, c.machine.State()))
-	if err != nil {
-		return Result{ExitCode: -1, Err: err.Error()}
-	}
-	over := c.await(ctx, ch)
-	killErr := ch.kill(!over || ctx.Err() != nil)
-	if !over {
-		return c.cutShort(ch, killErr)
-	}
-	if !reapedInTime(ch) { // output that somebody in a session of its own holds open is closed long before this
-		c.stuck = ch
-		return Result{ExitCode: -1, Err: "the check ended and could not be reaped"}
-	}
-	return ch.result() // killErr does not matter here: it says that there was nothing left that we may kill
-}
-
-// await waits for the end of ch, of its time or of ctx. It returns whether ch ended by itself.
-func (c *Checker) await(ctx context.Context, ch child) bool {
-	timeout := time.NewTimer(c.cfg.Timeout)
-	defer timeout.Stop()
+// wait returns after d, when a run is asked for, or when ctx is done.
+func (m *member) wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
 	select {
-	case <-ch.exited():
-	case <-timeout.C:
+	case <-t.C:
+	case <-m.asked:
 	case <-ctx.Done():
 	}
-	// Asked again, because a process that was stopped (SIGSTOP, a paused VM) finds both the end and the timeout in its past.
-	return ch.over()
 }
 
-// cutShort is the result of a run that was killed at its timeout.
-func (c *Checker) cutShort(ch child, killErr error) Result {
-	r := Result{ExitCode: -1, TimedOut: true, Err: fmt.Sprintf("timed out after %v", c.cfg.Timeout)}
-	if reapedInTime(ch) {
-		r.Output = ch.result().Output
+// count takes a run of one check into account, and returns what to emit if it changed the state of the service.
+func (c *Checker) count(r report) (ch Changed, changed bool) {
+	i := r.from.index
+	c.status[i] = Status{Name: r.from.Name, State: r.To, Result: r.result, Took: r.took}
+	if !r.result.OK {
+		c.failed[i] = r
+	}
+	from, to := c.quorum.Step(i, r.To)
+	if len(c.members) > 1 || from == to {
+		r.tell()
+	}
+	if from == to {
+		return Changed{}, false
+	}
+	by := c.decided(r, to)
+	ch = Changed{Service: c.service, State: to, Check: by.from.Name, Result: by.result, Took: by.took, Checks: slices.Clone(c.status)}
+	log := transition(by.from.log.WithFields(by.fields()), from, to).WithField("event", "HealthChanged")
+	if len(c.members) > 1 {
+		log = log.WithFields(logrus.Fields{"passing": c.quorum.Passing(), "checks": len(c.members), "required": c.quorum.require})
+	}
+	log.Log(level(to), "health changed")
+	return ch, true
+}
+
+// decided is the run to be shown as the reason for a change to state to that r led to: where it is unhealthy, the last
+// failure of the first check that is.
+func (c *Checker) decided(r report, to State) report {
+	if to != Unhealthy {
 		return r
 	}
-	c.stuck = ch
-	r.Err += ", and does not end on SIGKILL"
-	if killErr != nil {
-		r.Err += ": " + killErr.Error()
-	}
-	return r
+	return c.failed[slices.IndexFunc(c.status, func(s Status) bool { return s.State == Unhealthy })]
 }
 
-// reapedInTime waits for the end of a killed child, for at most killGrace.
-func reapedInTime(ch child) bool {
-	grace := time.NewTimer(killGrace)
-	defer grace.Stop()
-	select {
-	case <-ch.reaped():
-		return true
-	case <-grace.C:
-		return false
-	}
-}
-
-// unstuck says whether a new run may be started.
-func (c *Checker) unstuck() bool {
-	if c.stuck == nil {
-		return true
-	}
-	select {
-	case <-c.stuck.reaped():
-		c.stuck = nil
-		return true
-	default:
-		return false
-	}
-}
-
-// tell logs a transition, or a failure that is new.
-func (c *Checker) tell(o Outcome, r Result, took time.Duration) {
-	log := c.log.WithFields(resultFields(r)).WithField("elapsed_ms", took.Milliseconds())
+// tell logs what one check does: a change of its state, or a failure that is new.
+func (r report) tell() {
+	log := r.from.log.WithFields(r.fields())
 	switch {
-	case o.From != o.To:
-		log = log.WithFields(logrus.Fields{"event": "HealthChanged", "from": o.From.String(), "to": o.To.String()})
-		if o.To == Healthy {
-			log.Info("health changed")
-		} else {
-			log.Warn("health changed")
-		}
-	case o.Report:
-		log.WithFields(logrus.Fields{"event": "CheckFailed", "state": o.To.String(), "unreported": o.Unreported}).
+	case r.From != r.To:
+		transition(log, r.From, r.To).WithField("event", "CheckChanged").Log(level(r.To), "check changed")
+	case r.Report:
+		log.WithFields(logrus.Fields{"event": "CheckFailed", "state": r.To.String(), "unreported": r.Unreported}).
 			Warn("check failed in a new way")
 	default:
 		log.Debug("check ran")
 	}
 }
 
-// resultFields is r for the log. The values of reason are: passed, exit-code, timed-out and not-completed.
+func transition(log *logrus.Entry, from, to State) *logrus.Entry {
+	return log.WithFields(logrus.Fields{"from": from.String(), "to": to.String()})
+}
+
+func level(to State) logrus.Level {
+	if to == Healthy {
+		return logrus.InfoLevel
+	}
+	return logrus.WarnLevel
+}
+
+// fields is r for the log.
+func (r report) fields() logrus.Fields {
+	f := resultFields(r.result)
+	f["elapsed_ms"] = r.took.Milliseconds()
+	return f
+}
+
+// resultFields is r for the log. The values of reason are: passed, failed, exit-code, timed-out and not-completed.
 func resultFields(r Result) logrus.Fields {
-	f := logrus.Fields{"reason": "exit-code", "exit_code": r.ExitCode, "output": r.Output}
+	f := logrus.Fields{"reason": "failed", "output": r.Output}
 	switch {
 	case r.OK:
 		f["reason"] = "passed"
@@ -171,6 +246,8 @@ func resultFields(r Result) logrus.Fields {
 		f["reason"] = "timed-out"
 	case r.Err != "":
 		f["reason"] = "not-completed"
+	case r.ExitCode > 0:
+		f["reason"], f["exit_code"] = "exit-code", r.ExitCode
 	}
 	if r.Err != "" {
 		f["error"] = r.Err
@@ -179,42 +256,4 @@ func resultFields(r Result) logrus.Fields {
 		f["hint"] = h
 	}
 	return f
-}
-
-// hint tells what to do about the two exit codes that a shell uses for itself (POSIX, Shell Command Language, 2.8.2).
-func hint(code int) string {
-	switch code {
-	case 126:
-		return fmt.Sprintf("the command cannot be executed: chmod +x it, and see that user id %d may enter its directory",
-			os.Geteuid())
-	case 127:
-		return fmt.Sprintf("the command was not found: give its whole path (PATH is %q, user id %d)",
-			os.Getenv("PATH"), os.Geteuid())
-	}
-	return ""
-}
-
-// environ is the environment of a check: see the package documentation.
-func environ(own, extra []string, state State) []string {
-	const leaked = "exabgp" // ExaBGP's variables, "exabgp_cli_pipe" and "exabgp.api.ack" alike
-	env := make([]string, 0, len(own)+len(extra)+2)
-	for _, kv := range own {
-		if len(kv) >= len(leaked) && strings.EqualFold(kv[:len(leaked)], leaked) {
-			continue
-		}
-		env = append(env, kv)
-	}
-	env = append(env, "PWD=/")
-	env = append(env, extra...)
-	return append(env, "EXAZK_STATE="+state.String()) // os/exec takes the last of two equal names
-}
-
-// sleep returns after d or when ctx is done.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

@@ -107,12 +107,18 @@ func (c *fakeChild) result() Result {
 	return c.script.result
 }
 
+// withFake is a Checker whose first check is f.
+func withFake(t *testing.T, f *fake, cfg Config, log *logrus.Entry) *Checker {
+	f.t = t
+	c := New(cfg, log)
+	c.members[0].runner.(*commandRunner).start = f.start
+	return c
+}
+
 // play runs a Checker with a fake for d of virtual time, and returns the changes with the time of each since the start.
 func play(t *testing.T, f *fake, cfg Config, log *logrus.Entry, d time.Duration) (changes []string, c *Checker) {
 	t.Helper()
-	f.t = t
-	c = New(cfg, log)
-	c.start = f.start
+	c = withFake(t, f, cfg, log)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	begin := time.Now()
@@ -158,7 +164,7 @@ func equal(t *testing.T, what string, got, want []string) {
 func TestRunCadence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{scripts: []script{pass(), pass(), pass(), pass(), fail(), fail(), pass()}}
-		changes, _ := play(t, f, testConfig, quiet(), 4*time.Second)
+		changes, _ := play(t, f, only(testCheck), quiet(), 4*time.Second)
 		equal(t, "changes", changes, []string{
 			"410ms healthy 10ms {true 0 false  ok}",
 			"2.61s unhealthy 10ms {false 1 false  refused}",
@@ -177,8 +183,8 @@ func TestRunCadence(t *testing.T) {
 func TestRunTellsTheCheckItsState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		t.Setenv("EXABGP_CLI_PIPE", "leaked")
-		cfg := testConfig
-		cfg.Rise, cfg.Fall, cfg.Env = 1, 1, []string{"EXAZK_NODE=node1"}
+		cfg := only(testCheck)
+		cfg.Checks[0].Rise, cfg.Checks[0].Fall, cfg.Env = 1, 1, []string{"EXAZK_NODE=node1"}
 		f := &fake{scripts: []script{pass(), fail(), pass()}}
 		play(t, f, cfg, quiet(), 1500*time.Millisecond)
 		if len(f.envs) != 2 {
@@ -197,7 +203,7 @@ func TestRunTellsTheCheckItsState(t *testing.T) {
 func TestRunKillsAtTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{scripts: []script{{result: Result{OK: true, Output: "half way"}}}}
-		changes, _ := play(t, f, testConfig, quiet(), 3*time.Second)
+		changes, _ := play(t, f, only(testCheck), quiet(), 3*time.Second)
 		equal(t, "changes", changes, []string{"2.02s unhealthy 1s {false -1 true timed out after 1s half way}"})
 		equal(t, "runs", since(f.began), []string{"0s", "1.02s", "2.04s"}) // one at a time, a pause between
 		if slices.Contains(f.killed, false) {
@@ -208,9 +214,9 @@ func TestRunKillsAtTheTimeout(t *testing.T) {
 
 func TestRunPrefersAnEndToATimeoutAtTheSameTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := testConfig
-		cfg.Rise = 1
-		f := &fake{scripts: []script{{takes: cfg.Timeout, result: Result{OK: true}}}}
+		cfg := only(testCheck)
+		cfg.Checks[0].Rise = 1
+		f := &fake{scripts: []script{{takes: cfg.Checks[0].Timeout, result: Result{OK: true}}}}
 		changes, _ := play(t, f, cfg, quiet(), 10*time.Second)
 		if len(changes) != 1 || !strings.Contains(changes[0], " healthy ") {
 			t.Errorf("changes %q, want one to healthy", changes)
@@ -221,7 +227,7 @@ func TestRunPrefersAnEndToATimeoutAtTheSameTime(t *testing.T) {
 func TestRunKillsWhatIsLeftAfterASuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{scripts: []script{pass()}}
-		play(t, f, testConfig, quiet(), 300*time.Millisecond)
+		play(t, f, only(testCheck), quiet(), 300*time.Millisecond)
 		if want := []bool{false, false}; !slices.Equal(f.killed, want) {
 			t.Errorf("kills %v, want %v: each run's group, and no search for its session", f.killed, want)
 		}
@@ -232,7 +238,7 @@ func TestRunDoesNotPileUpOnAProcessThatCannotBeKilled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stuck := script{hang: 10 * time.Second, killErr: errors.New("operation not permitted")}
 		f := &fake{scripts: []script{stuck, pass()}}
-		changes, _ := play(t, f, testConfig, quiet(), 20*time.Second)
+		changes, _ := play(t, f, only(testCheck), quiet(), 20*time.Second)
 		equal(t, "changes", changes, []string{
 			"2.02s unhealthy 0s {false -1 false the run before was killed and has not ended }",
 			"11.43s healthy 10ms {true 0 false  ok}",
@@ -243,8 +249,8 @@ func TestRunDoesNotPileUpOnAProcessThatCannotBeKilled(t *testing.T) {
 
 func TestRunSaysWhyAProcessCannotBeKilled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := testConfig
-		cfg.Fall = 1
+		cfg := only(testCheck)
+		cfg.Checks[0].Fall = 1
 		f := &fake{scripts: []script{{hang: time.Minute, killErr: errors.New("operation not permitted")}}}
 		changes, _ := play(t, f, cfg, quiet(), 3*time.Second)
 		equal(t, "changes", changes, []string{
@@ -255,8 +261,8 @@ func TestRunSaysWhyAProcessCannotBeKilled(t *testing.T) {
 
 func TestRunGivesUpOnAnEndedProcessThatIsNotReaped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := testConfig
-		cfg.Fall = 1
+		cfg := only(testCheck)
+		cfg.Checks[0].Fall = 1
 		s := pass()
 		s.hang = time.Minute
 		f := &fake{scripts: []script{s}}
@@ -273,8 +279,8 @@ func TestRunGivesUpOnAnEndedProcessThatIsNotReaped(t *testing.T) {
 func TestRunCountsAFailureToStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{scripts: []script{{err: errors.New("start check: cannot allocate memory")}, pass()}}
-		cfg := testConfig
-		cfg.Fall = 1
+		cfg := only(testCheck)
+		cfg.Checks[0].Fall = 1
 		changes, _ := play(t, f, cfg, quiet(), 500*time.Millisecond)
 		equal(t, "changes", changes, []string{"0s unhealthy 0s {false -1 false start check: cannot allocate memory }"})
 	})
@@ -282,8 +288,8 @@ func TestRunCountsAFailureToStart(t *testing.T) {
 
 func TestRunKillsTheRunThatIsUnderWayWhenItEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := testConfig
-		cfg.Timeout, cfg.Fall = time.Hour, 1
+		cfg := only(testCheck)
+		cfg.Checks[0].Timeout, cfg.Checks[0].Fall = time.Hour, 1
 		f := &fake{scripts: []script{{}}}
 		changes, _ := play(t, f, cfg, quiet(), time.Second)
 		equal(t, "changes", changes, nil) // a run that was cut short says nothing
@@ -297,22 +303,21 @@ func TestRunEndsWithItsCaller(t *testing.T) {
 	t.Run("context done before", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errStop)
-		c := New(testConfig, quiet())
-		c.start = func([]string) (child, error) { t.Error("a run was started"); return nil, errStop }
+		c := New(only(testCheck), quiet())
+		c.members[0].runner.(*commandRunner).start = func([]string) (child, error) { t.Error("a run was started"); return nil, errStop }
 		if err := c.Run(ctx, func(Changed) bool { return true }); err != errStop {
 			t.Errorf("Run returned %v, want %v", err, errStop)
 		}
 	})
 	t.Run("emit refuses", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := &fake{t: t, scripts: []script{pass()}}
-			c := New(testConfig, quiet())
-			c.start = f.start
+			f := &fake{scripts: []script{pass()}}
+			c := withFake(t, f, only(testCheck), quiet())
 			if err := c.Run(t.Context(), func(Changed) bool { return false }); err != nil {
 				t.Errorf("Run returned %v, want nil", err)
 			}
-			if len(f.began) != testConfig.Rise {
-				t.Errorf("%d runs, want %d", len(f.began), testConfig.Rise)
+			if len(f.began) != testCheck.Rise {
+				t.Errorf("%d runs, want %d", len(f.began), testCheck.Rise)
 			}
 		})
 	})
@@ -320,9 +325,8 @@ func TestRunEndsWithItsCaller(t *testing.T) {
 
 func TestRunGoesOnAfterEmitBlocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{t: t, scripts: []script{pass()}}
-		c := New(testConfig, quiet())
-		c.start = f.start
+		f := &fake{scripts: []script{pass()}}
+		c := withFake(t, f, only(testCheck), quiet())
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			time.Sleep(12 * time.Second)
@@ -332,7 +336,7 @@ func TestRunGoesOnAfterEmitBlocked(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			return true
 		})
-		equal(t, "runs", since(f.began), []string{"0s", "200ms", "400ms", "10.41s", "11.41s"})
+		equal(t, "runs", since(f.began), []string{"0s", "200ms", "400ms", "1.4s", "10.41s", "11.41s"})
 	})
 }
 
@@ -342,7 +346,7 @@ func TestRunLogsTransitionsAndNewFailuresOnly(t *testing.T) {
 		logger.SetLevel(logrus.InfoLevel)
 		notFound := script{takes: 10 * time.Millisecond, result: Result{ExitCode: 127, Output: "sh: 1: x: not found"}}
 		f := &fake{scripts: []script{pass(), pass(), pass(), pass(), fail(), fail(), fail(), notFound, {}}}
-		play(t, f, testConfig, logrus.NewEntry(logger), 2*time.Minute)
+		play(t, f, only(testCheck), logrus.NewEntry(logger), 2*time.Minute)
 		var got []string
 		for _, e := range hook.AllEntries() {
 			got = append(got, fmt.Sprintf("%v %s %v>%v %v %v", e.Level, e.Message, e.Data["from"], e.Data["to"],
@@ -354,10 +358,10 @@ func TestRunLogsTransitionsAndNewFailuresOnly(t *testing.T) {
 			}
 		}
 		equal(t, "log", got, []string{
-			"info health changed unknown>healthy passed 0",
+			"info health changed unknown>healthy passed <nil>",
 			"warning check failed in a new way <nil>><nil> exit-code 1",
 			"warning health changed healthy>unhealthy exit-code 1",
-			"warning check failed in a new way <nil>><nil> timed-out -1",
+			"warning check failed in a new way <nil>><nil> timed-out <nil>",
 		})
 	})
 }
@@ -374,6 +378,7 @@ func TestResultFields(t *testing.T) {
 		{Result{ExitCode: 127}, "exit-code", fmt.Sprintf("user id %d", os.Geteuid()), ""},
 		{Result{ExitCode: -1, TimedOut: true, Err: "timed out after 1s"}, "timed-out", "", "timed out"},
 		{Result{ExitCode: -1, Err: "start check: x"}, "not-completed", "", "start check"},
+		{Result{ExitCode: -1, Output: "503 Service Unavailable, want 200-299"}, "failed", "", ""},
 	}
 	for _, tt := range tests {
 		f := resultFields(tt.r)

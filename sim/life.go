@@ -122,7 +122,7 @@ func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 	store := conf.Store(id)
 	store.Memo = h.c.memo
 	l.store = zkstate.NewMachine(store, discard)
-	l.check = health.NewMachine(conf.HealthConfig(&conf.Services[0]))
+	l.check = health.NewMachine(conf.HealthConfig(&conf.Services[0]).Checks[0])
 	l.events.serve(l, l.step)
 	l.heard.serve(l, l.write)
 	l.read.serve(l, l.keep)

@@ -2,7 +2,11 @@ package exabgp
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,26 +22,42 @@ const (
 	Refused             // the end of the answer to one command: it was not taken; Verdict.Words where it says why in the same line
 	Excuse              // Verdict.Words: why the Refused that follows comes (main branch only)
 	Header              // the first line of the answer to "show neighbor summary"
-	Session             // Verdict.Peer, Verdict.Up: one line of the answer to a query for the sessions
+	Session             // Verdict.Sessions, one: one line of the answer to a query for the sessions
+	Peers               // Verdict.Sessions, any number: the whole answer of API 6 to that
 	Keeps               // Verdict.Up: whether a neighbor keeps an Adj-RIB-Out; one line of its configuration
-	Held                // Verdict.Prefix: a unicast route in the Adj-RIB-Out of a neighbor
+	Held                // Verdict.Routes, at least one: unicast routes in the Adj-RIB-Out of a neighbor
 	Text                // a line of an answer that is none of these
 	Other               // well-formed and of no use here: messages of other types, routes of other families
 	Bad                 // Verdict.Words: what is wrong with it
 )
 
 func (k Kind) String() string {
-	return [...]string{"blank", "news", "done", "refused", "excuse", "header", "session", "keeps", "held", "text", "other", "bad"}[k]
+	return [...]string{"blank", "news", "done", "refused", "excuse", "header", "session", "peers", "keeps", "held", "text", "other", "bad"}[k]
 }
 
 // Verdict is what one line says.
 type Verdict struct {
-	Kind   Kind
-	Event  Event        // of News: NeighborChanged or ShuttingDown
-	Peer   netip.Addr   // of Session
-	Up     bool         // of Session: established; of Keeps
-	Prefix netip.Prefix // of Held
-	Words  string       // of Refused, Excuse and Bad; of Other the type of the message, for the log
+	Kind     Kind
+	Event    Event       // of News: NeighborChanged, NeighborHeard or ShuttingDown
+	Sessions []Listed    // of Session and Peers
+	Up       bool        // of Keeps
+	Routes   []HeldRoute // of Held
+	Words    string      // of Refused, Excuse and Bad; of Other the type of the message, for the log
+	Version  string      // of a message: the version of its form, "4.0.1", which tells ExaBGP's
+}
+
+// Listed is a neighbor in the answer to a query for the sessions.
+type Listed struct {
+	Peer netip.Addr
+	Up   bool // established
+}
+
+// HeldRoute is a route in the Adj-RIB-Out of a neighbor.
+type HeldRoute struct {
+	Neighbor netip.Addr
+	Prefix   netip.Prefix
+	PathID   uint32 // 0 for none
+	AnyPath  bool   // the path identifier was not told
 }
 
 // maxLine is the length in bytes beyond which a line is skipped. The longest lines are updates; one of 4096 bytes
@@ -47,6 +67,7 @@ const maxLine = 1 << 20
 // envelope holds those members of ExaBGP's JSON (3.4 to main) that matter here. What differs between versions or may be
 // of any type stays raw, so that it can not spoil the rest.
 type envelope struct {
+	Version      json.RawMessage `json:"exabgp"`
 	Type         string          `json:"type"`
 	Notification json.RawMessage `json:"notification"` // "shutdown"; 3.4 puts the object of a BGP NOTIFICATION here too
 	Answer       string          `json:"answer"`       // the JSON form of done and error: in the code of 5.0, never seen sent
@@ -73,6 +94,8 @@ func Decode(line []byte) Verdict {
 		return Verdict{Kind: Blank}
 	case line[0] == '{':
 		return decodeJSON(line)
+	case line[0] == '[':
+		return decodePeers(line)
 	}
 	return decodeText(string(line))
 }
@@ -82,6 +105,17 @@ func decodeJSON(line []byte) Verdict {
 	if err := json.Unmarshal(line, &env); err != nil {
 		return Verdict{Kind: Bad, Words: "json: " + err.Error()}
 	}
+	v := env.verdict()
+	if json.Unmarshal(env.Version, &v.Version) != nil {
+		v.Version = ""
+	}
+	if v.Kind != Other || env.Type != "" || env.Answer != "" || v.Version != "" {
+		return v
+	}
+	return decodeRIB(line)
+}
+
+func (env *envelope) verdict() Verdict {
 	switch {
 	case env.Answer != "":
 		return decodeAnswer(env)
@@ -95,7 +129,7 @@ func decodeJSON(line []byte) Verdict {
 	return Verdict{Kind: Other, Words: clip(env.Type)}
 }
 
-func decodeAnswer(env envelope) Verdict {
+func decodeAnswer(env *envelope) Verdict {
 	switch env.Answer {
 	case "done":
 		return Verdict{Kind: Done}
@@ -109,6 +143,63 @@ func decodeAnswer(env envelope) Verdict {
 		return Verdict{Kind: News, Event: ShuttingDown{}}
 	}
 	return Verdict{Kind: Other, Words: clip(env.Answer)}
+}
+
+// decodePeers reads API 6's answer to "peer list": [{"peer-address": "192.0.2.2", "peer-as": 65002, "state": "ESTABLISHED"}].
+func decodePeers(line []byte) Verdict {
+	var peers []struct {
+		Address string `json:"peer-address"`
+		State   string `json:"state"`
+	}
+	if json.Unmarshal(line, &peers) != nil {
+		return Verdict{Kind: Text}
+	}
+	v := Verdict{Kind: Peers}
+	for _, p := range peers {
+		addr, err := netip.ParseAddr(p.Address)
+		if err != nil {
+			return Verdict{Kind: Text}
+		}
+		v.Sessions = append(v.Sessions, Listed{Peer: addr, Up: strings.EqualFold(p.State, "established")})
+	}
+	return v
+}
+
+// decodeRIB reads a line of API 6's answer to "rib show out", which tells no path identifiers:
+// {"192.0.2.2": {"routes": [{"family": "ipv4 unicast", "prefix": "203.0.113.2/32"}]}}. What is not like it is Text.
+func decodeRIB(line []byte) Verdict {
+	var held map[string]struct {
+		Routes []struct{ Family, Prefix string }
+	}
+	if json.Unmarshal(line, &held) != nil {
+		return Verdict{Kind: Text}
+	}
+	v := Verdict{Kind: Held}
+	others := false
+	for _, neighbor := range slices.Sorted(maps.Keys(held)) {
+		addr, err := netip.ParseAddr(neighbor)
+		if err != nil {
+			return Verdict{Kind: Text}
+		}
+		for _, r := range held[neighbor].Routes {
+			prefix, err := netip.ParsePrefix(r.Prefix)
+			switch family, sub, _ := strings.Cut(r.Family, " "); {
+			case family == "ipv4" && sub == "unicast" && err == nil, family == "ipv6" && sub == "unicast" && err == nil:
+				v.Routes = append(v.Routes, HeldRoute{Neighbor: addr, Prefix: prefix.Masked(), AnyPath: true})
+			case sub == "" || sub == "unicast":
+				return Verdict{Kind: Text}
+			default:
+				others = true
+			}
+		}
+	}
+	switch {
+	case len(v.Routes) > 0:
+		return v
+	case others:
+		return Verdict{Kind: Other, Words: "route"}
+	}
+	return Verdict{Kind: Text}
 }
 
 // decodeKeepalive reads a keepalive that was received; raw packets come under the same type, without a use for them here.
@@ -179,10 +270,10 @@ func decodeText(line string) Verdict {
 		return Verdict{Kind: Header}
 	}
 	if peer, up, ok := summaryRow(fields); ok {
-		return Verdict{Kind: Session, Peer: peer, Up: up}
+		return Verdict{Kind: Session, Sessions: []Listed{{peer, up}}}
 	}
 	if peer, up, ok := statusRow(fields); ok {
-		return Verdict{Kind: Session, Peer: peer, Up: up}
+		return Verdict{Kind: Session, Sessions: []Listed{{peer, up}}}
 	}
 	return heldRow(fields)
 }
@@ -227,14 +318,32 @@ func heldRow(fields []string) Verdict {
 		return Verdict{Kind: Text}
 	}
 	ip := fields[at+2] == "ipv4" || fields[at+2] == "ipv6"
-	prefix, err := netip.ParsePrefix(fields[at+4])
+	neighbor, badNeighbor := netip.ParseAddr(fields[1])
+	prefix, badPrefix := netip.ParsePrefix(fields[at+4])
+	path, badPath := pathInformation(fields[at+5:])
 	switch {
-	case ip && fields[at+3] == "unicast" && err == nil:
-		return Verdict{Kind: Held, Prefix: prefix.Masked()}
+	case ip && fields[at+3] == "unicast" && errors.Join(badNeighbor, badPrefix, badPath) == nil:
+		return Verdict{Kind: Held, Routes: []HeldRoute{{Neighbor: neighbor, Prefix: prefix.Masked(), PathID: path}}}
 	case ip && fields[at+3] != "unicast", fields[at+2] == "l2vpn", fields[at+2] == "bgp-ls":
 		return Verdict{Kind: Other, Words: "route"}
 	}
 	return Verdict{Kind: Text}
+}
+
+// pathInformation reads "path-information 0.0.0.5 ..." behind a prefix; without it the identifier is 0.
+func pathInformation(fields []string) (uint32, error) {
+	if len(fields) == 0 || fields[0] != "path-information" {
+		return 0, nil
+	}
+	if len(fields) < 2 {
+		return 0, errors.New("path-information without a value")
+	}
+	addr, err := netip.ParseAddr(fields[1])
+	if err != nil || !addr.Is4() {
+		return 0, fmt.Errorf("path-information %q", fields[1])
+	}
+	four := addr.As4()
+	return binary.BigEndian.Uint32(four[:]), nil
 }
 
 func number(s string) bool {

@@ -21,11 +21,27 @@ func (v Verdict) String() string {
 	case News:
 		return describe(v.Event)
 	case Session:
-		return fmt.Sprintf("session %s up=%t", v.Peer, v.Up)
+		return fmt.Sprintf("session %s up=%t", v.Sessions[0].Peer, v.Sessions[0].Up)
+	case Peers:
+		var b strings.Builder
+		for _, s := range v.Sessions {
+			fmt.Fprintf(&b, " %s up=%t", s.Peer, s.Up)
+		}
+		return "peers" + b.String()
 	case Keeps:
 		return fmt.Sprintf("keeps %t", v.Up)
 	case Held:
-		return fmt.Sprintf("held %s", v.Prefix)
+		var b strings.Builder
+		for _, r := range v.Routes {
+			fmt.Fprintf(&b, " %s neighbor=%s", r.Prefix, r.Neighbor)
+			switch {
+			case r.AnyPath:
+				b.WriteString(" path=?")
+			case r.PathID != 0:
+				fmt.Fprintf(&b, " path=%d", r.PathID)
+			}
+		}
+		return "held" + b.String()
 	case Bad: // the rest is encoding/json's, and changes with it
 		what, _, _ := strings.Cut(v.Words, ":")
 		return fmt.Sprintf("bad %q", what)
@@ -173,8 +189,22 @@ func TestDecode(t *testing.T) {
 		{"row without address", "nobody 65002 0:00:13 established 8 2", "text"},
 		{"status of 3.4", "neighbor 192.0.2.2 local-ip 192.0.2.1 negotiated [ ipv4/unicast ] state Established", "session 192.0.2.2 up=true"},
 		{"status of 3.4, idle", "neighbor 192.0.2.2 local-ip 192.0.2.1 state Idle", "session 192.0.2.2 up=false"},
-		{"route held", "neighbor 192.0.2.2 local-ip 192.0.2.1 local-as 65001 peer-as 65002 router-id 192.0.2.1 family-allowed in-open ipv4 unicast 203.0.113.2/32 next-hop self med 100", "held 203.0.113.2/32"},
-		{"route held, ipv6", "neighbor 2001:db8::2 local-ip None family-allowed ipv4-unicast/ipv6-unicast ipv6 unicast 2001:DB8:0::/48 path-information 0.0.0.1", "held 2001:db8::/48"},
+		{"route held", "neighbor 192.0.2.2 local-ip 192.0.2.1 local-as 65001 peer-as 65002 router-id 192.0.2.1 family-allowed in-open ipv4 unicast 203.0.113.2/32 next-hop self med 100", "held 203.0.113.2/32 neighbor=192.0.2.2"},
+		{"route held, ipv6", "neighbor 2001:db8::2 local-ip None family-allowed ipv4-unicast/ipv6-unicast ipv6 unicast 2001:DB8:0::/48 path-information 0.0.0.1", "held 2001:db8::/48 neighbor=2001:db8::2 path=1"},
+		{"route held, a path identifier that is none", "neighbor 192.0.2.2 local-ip None family-allowed in-open ipv4 unicast 203.0.113.2/32 path-information", "text"},
+		{"route held, a path identifier of six octets", "neighbor 192.0.2.2 local-ip None family-allowed in-open ipv4 unicast 203.0.113.2/32 path-information 2001:db8::", "text"},
+		{"route held by nobody", "neighbor none local-ip None family-allowed in-open ipv4 unicast 203.0.113.2/32 next-hop self", "text"},
+		{"peers of API 6", `[{"peer-address": "192.0.2.2", "peer-as": 65002, "state": "ESTABLISHED"}, {"peer-address": "2001:db8::2", "state": "IDLE"}]`,
+			"peers 192.0.2.2 up=true 2001:db8::2 up=false"},
+		{"no peers of API 6", "[]", "peers"},
+		{"peers of API 6 without an address", `[{"peer-as": 65002}]`, "text"},
+		{"routes of API 6", `{"192.0.2.2": {"routes": [{"family": "ipv4 unicast", "prefix": "203.0.113.2/32"}, {"family": "ipv6 unicast", "prefix": "2001:db8::/48"}]}}`,
+			"held 203.0.113.2/32 neighbor=192.0.2.2 path=? 2001:db8::/48 neighbor=192.0.2.2 path=?"},
+		{"routes of API 6, another family", `{"192.0.2.2": {"routes": [{"family": "ipv4 flow", "prefix": "203.0.113.2/32"}]}}`, `other "route"`},
+		{"routes of API 6, of nobody", `{"x": {"routes": [{"family": "ipv4 unicast", "prefix": "203.0.113.2/32"}]}}`, "text"},
+		{"routes of API 6 in another form", `{"peer": {"address": "192.0.2.2"}, "route": {"prefix": "203.0.113.2/32"}}`, "text"},
+		{"routes of API 6, a prefix that is none", `{"192.0.2.2": {"routes": [{"family": "ipv4 unicast", "prefix": "203.0.113.2"}]}}`, "text"},
+		{"version of API 6", `{"version": "6.0.0-20260822+uncontrolled", "application": "exabgp"}`, "text"},
 		{"route held of another family", "neighbor 192.0.2.2 local-ip 192.0.2.1 family-allowed in-open ipv4 flow flow destination-ipv4 203.0.113.2/32", `other "route"`},
 		{"route held, no prefix at all", "neighbor 192.0.2.2 local-ip 192.0.2.1 family-allowed in-open l2vpn vpls endpoint 3 base 262145", `other "route"`},
 		{"route held of 3.4", "neighbor neighbor 192.0.2.2 local-ip 192.0.2.1 family-allowed in-open 203.0.113.3/24 next-hop 192.0.2.1 med 10", "text"},
@@ -231,9 +261,19 @@ func FuzzDecode(f *testing.F) {
 // wellFormed fails on a verdict that says more, or less, than its kind may.
 func wellFormed(t *testing.T, line []byte, v Verdict) {
 	t.Helper()
-	if (v.Kind == News) != (v.Event != nil) || (v.Kind == Session) != v.Peer.IsValid() ||
-		(v.Kind == Held) != v.Prefix.IsValid() {
+	if (v.Kind == News) != (v.Event != nil) || (v.Kind == Session) != (len(v.Sessions) == 1) && v.Kind != Peers ||
+		(v.Kind == Held) != (len(v.Routes) > 0) {
 		t.Fatalf("%q: %+v", line, v)
+	}
+	for _, s := range v.Sessions {
+		if !s.Peer.IsValid() {
+			t.Fatalf("%q: %+v", line, v)
+		}
+	}
+	for _, r := range v.Routes {
+		if !r.Neighbor.IsValid() || !r.Prefix.IsValid() || r.Prefix != r.Prefix.Masked() {
+			t.Fatalf("%q: %+v", line, v)
+		}
 	}
 	if ev, ok := v.Event.(NeighborChanged); ok && (ev.State == NeighborUnknown || !ev.Neighbor.Peer.IsValid()) {
 		t.Fatalf("%q: %+v", line, v)
@@ -302,6 +342,15 @@ func TestCommandPanics(t *testing.T) {
 		"65535:0  65001:1", "65535:0,65001:1", "65535:0\n", "65535:0 ] med 5", "no-export", "\u0661:0"} {
 		routes = append(routes, Route{Prefix: vip, Communities: communities})
 	}
+	for _, large := range []string{"1:2", "1:2:3:4", "1:2:4294967296", "1:2:3 ", "1:02:3", "1:2:x", "1:2:3,1:2:4"} {
+		routes = append(routes, Route{Prefix: vip, LargeCommunities: large})
+	}
+	for _, extended := range []string{"65001:5", "target:65001", "target:x:5", "TARGET:65001:5", "target:65001:5 ", "0x12", "0x0002FDE900000005", "target:1:2 ]"} {
+		routes = append(routes, Route{Prefix: vip, ExtendedCommunities: extended})
+	}
+	for _, path := range []string{"0", "65001 ", "65001,65001", "{ 65001 }", "4294967296", "23456", "065001", "65001 ] med 5"} {
+		routes = append(routes, Route{Prefix: vip, ASPath: path})
+	}
 	for _, route := range routes {
 		func() {
 			defer func() {
@@ -312,4 +361,13 @@ func TestCommandPanics(t *testing.T) {
 			_ = route.Command()
 		}()
 	}
+}
+
+func lines(tb testing.TB, file string) [][]byte {
+	tb.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return bytes.Split(content, []byte("\n"))
 }

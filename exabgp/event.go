@@ -60,11 +60,12 @@ type RouteAccepted struct {
 	Took  time.Duration // from the write, or from the question, to the answer; 0 where acknowledgements are off
 }
 
-// RouteRefused says that ExaBGP answered "error" or did not answer. The writer tries again by itself after Retry.
+// RouteRefused says that ExaBGP answered "error" or did not answer, or that the route is for a neighbor that it does not have.
+// The writer tries again by itself after Retry.
 type RouteRefused struct {
 	Route Route
 	Epoch uint64
-	Words string        // what ExaBGP said; empty when it said nothing
+	Words string        // what ExaBGP said, and what to do about a neighbor that it does not know; empty when it said nothing
 	Retry time.Duration // the pause before the next try
 }
 

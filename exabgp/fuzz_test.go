@@ -2,7 +2,6 @@ package exabgp
 
 import (
 	"errors"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -50,6 +49,12 @@ var fuzzLines = [...]string{
 	"neighbor 192.0.2.2 local-ip 192.0.2.1 state Established",
 	"192.0.2.3       None         down idle                  0          0",
 	"any text", `{"type": "keepalive", "neighbor": {"address": {"peer": "192.0.2.2"}, "direction": "received"}}`,
+	// From here on the operands are newer than the seeds that were found before.
+	`{"exabgp": "6.0.0", "type": "open"}`, `{"exabgp": "4.0.1", "type": "open"}`, `{"exabgp": "3.4.8", "type": "open"}`,
+	`[{"peer-address": "192.0.2.2", "state": "ESTABLISHED"}]`, `[{"peer-address": "192.0.2.2", "state": "IDLE"}, {"peer-address": "192.0.2.3", "state": "ESTABLISHED"}]`,
+	`{"192.0.2.2": {"routes": [{"family": "ipv4 unicast", "prefix": "203.0.113.1/32"}]}}`,
+	heldLine("203.0.113.1/32 path-information 0.0.0.7"), strings.ReplaceAll(heldLine("203.0.113.1/32"), "neighbor 192.0.2.2", "neighbor 192.0.2.3"),
+	"please specify summary, extensive or configuration",
 }
 
 func stateText(state string) string {
@@ -66,16 +71,16 @@ type fuzzer struct {
 	ended   bool
 	table   Table
 
-	flight  *sentRoute             // the route command that was written, and neither answered nor given up
-	certain map[netip.Prefix]known // what ExaBGP is known to hold
-	listed  map[netip.Prefix]bool  // routes that were told since they were asked for
-	asked   bool                   // the routes were asked for, and nothing but that was written since
+	flight  *sentRoute    // the route command that was written, and neither answered nor given up
+	certain map[key]known // what ExaBGP is known to hold
+	listed  []HeldRoute   // routes that were told since they were asked for
+	asked   bool          // the routes were asked for, and nothing but that was written since
 }
 
 type sentRoute struct {
-	prefix  netip.Prefix
-	command string
-	blind   bool // there are no replies
+	key
+	command string // in 4.2's language, whatever was spoken
+	blind   bool   // there are no replies
 }
 
 type known struct {
@@ -88,7 +93,7 @@ func newFuzzer(t *testing.T, program []byte) *fuzzer {
 	if len(program) > 0 {
 		opt = Options{Track: program[0]&0x40 == 0, Interactive: program[0]&0x80 != 0}
 	}
-	return &fuzzer{t: t, w: NewWriter(opt), now: epochStart, certain: map[netip.Prefix]known{}, listed: map[netip.Prefix]bool{}}
+	return &fuzzer{t: t, w: NewWriter(opt), now: epochStart, certain: map[key]known{}}
 }
 
 // run plays a program. The first operation is always Begin or a table, as the shell has it.
@@ -133,7 +138,8 @@ func (z *fuzzer) run(program []byte) {
 	}
 }
 
-// tell wants of each of four prefixes what two bits of wishes say: nothing, a withdraw or an announce with one of two MEDs.
+// tell wants of each of four routes what two bits of wishes say: nothing, a withdraw or an announce with one of two MEDs. They
+// are of four prefixes or, by two bits of how, of one prefix and two path identifiers, neighbors or both.
 func (z *fuzzer) tell(wishes, how byte) {
 	if how&1 != 0 {
 		z.table.Epoch++
@@ -141,6 +147,18 @@ func (z *fuzzer) tell(wishes, how byte) {
 	z.table.Routes = nil
 	for i := range byte(4) {
 		r := Route{Prefix: modelPrefix(i + 1), Serial: uint64(how >> 1 & 3)}
+		if split := how >> 3 & 3; split != 0 {
+			r.Prefix = modelPrefix(1 + i/4)
+			if split&1 != 0 {
+				r.PathID = uint32(7 * (i & 1))
+			}
+			if split&2 != 0 {
+				r.Neighbor = modelPeer(2 + i>>1&1)
+			}
+			if split != 3 && i>>(split&1)&1 != 0 { // would be the same route again
+				continue
+			}
+		}
 		switch wish := wishes >> (2 * i) & 3; wish {
 		case 0:
 			continue
@@ -170,8 +188,8 @@ func (z *fuzzer) sleep() {
 
 func (z *fuzzer) step(in Input) {
 	acks := z.w.acks
-	if h, ok := in.(Heard); ok && h.Verdict.Kind == Held {
-		z.listed[h.Verdict.Prefix] = true
+	if h, ok := in.(Heard); ok {
+		z.listed = append(z.listed, h.Verdict.Routes...)
 	}
 	out := z.w.Step(z.now, in)
 	z.wake = out.Wake
@@ -191,6 +209,9 @@ func (z *fuzzer) event(in Input, acks acks, ev Event) {
 	case RouteAccepted:
 		z.accepted(in, acks, ev)
 	case RouteRefused:
+		if ev.Route.Neighbor.IsValid() && z.w.dialect == Dialect6 && strings.Contains(ev.Words, "remedy") && (z.flight == nil || z.flight.key != ev.Route.key()) {
+			return // not written: it would have gone to others
+		}
 		if z.flight == nil || z.flight.command != ev.Route.Command() {
 			z.t.Fatalf("%s without having been written", describe(ev))
 		}
@@ -207,17 +228,17 @@ func (z *fuzzer) accepted(in Input, acks acks, ev RouteAccepted) {
 	heard, _ := in.(Heard)
 	_, written := in.(Written)
 	done := heard.Verdict.Kind == Done
-	command, prefix := ev.Route.Command(), ev.Route.Prefix
-	busy := z.flight != nil && z.flight.prefix == prefix
-	switch k := z.certain[prefix]; {
+	command, id := ev.Route.Command(), ev.Route.key()
+	busy := z.flight != nil && z.flight.meets(id)
+	switch k := z.certain[id]; {
 	case busy && z.flight.command == command && (done && acks == acksOn || written && z.flight.blind):
 		z.flight = nil
 	case !busy && k.command == command && k.epoch == ev.Epoch: // it stands; the wish is another one
-	case !busy && ev.Route.Withdraw && done && acks == acksOn && z.asked && !z.listed[prefix]:
+	case !busy && ev.Route.Withdraw && done && acks == acksOn && z.asked && !slices.ContainsFunc(z.listed, id.is):
 	default:
 		z.t.Fatalf("%s after %+v; in flight %+v, known %+v, asked %t", describe(ev), in, z.flight, k, z.asked)
 	}
-	z.certain[prefix] = known{command, ev.Epoch}
+	z.certain[id] = known{command, ev.Epoch}
 }
 
 func (z *fuzzer) wrote(text string) {
@@ -231,10 +252,9 @@ func (z *fuzzer) wrote(text string) {
 	}
 	z.writing = true
 	switch command := strings.TrimSuffix(text, "\n"); command {
-	case queryRoutes:
-		z.asked = false
-		clear(z.listed)
-	case queryConfiguration:
+	case queryRoutes, queryRoutes6:
+		z.asked, z.listed = false, nil
+	case queryConfiguration, queryConfiguration6:
 		z.asked = true // both questions
 	default:
 		z.asked = false
@@ -250,10 +270,18 @@ func (z *fuzzer) route(command string) {
 	if z.flight != nil {
 		z.t.Fatalf("%q while %q is in flight", command, z.flight.command)
 	}
-	if !slices.ContainsFunc(z.table.Routes, func(r Route) bool { return r.Command() == command }) {
+	i := slices.IndexFunc(z.table.Routes, func(r Route) bool { return z.w.dialect.Command(r) == command })
+	if i < 0 {
 		z.t.Fatalf("%q is not wanted", command)
 	}
-	prefix := netip.MustParsePrefix(strings.Fields(command)[2])
-	z.flight = &sentRoute{prefix, command, z.w.acks == acksOff}
-	delete(z.certain, prefix)
+	r := z.table.Routes[i]
+	if strings.HasPrefix(command, "peer 192") && !z.w.known[r.Neighbor] {
+		z.t.Fatalf("%q would go to every neighbor", command)
+	}
+	z.flight = &sentRoute{r.key(), r.Command(), z.w.acks == acksOff}
+	for id := range z.certain {
+		if id.shadows(z.flight.key) {
+			delete(z.certain, id)
+		}
+	}
 }

@@ -18,10 +18,11 @@ var (
 )
 
 // TestWriterModel plays a Writer against a model of ExaBGP that loses replies, stands still, owes replies to a predecessor
-// and answers slowly, while tables come at random; it may hold routes of a predecessor, and may not tell which. At every
-// step: one command in flight where there are replies, and what is reported as accepted is what the model holds. Without
-// faults no withdraw is written of what it does not hold. When the faults stop, the newest table is what it holds within a
-// time.
+// and answers slowly, while tables come at random; it may hold routes of a predecessor, and may not tell which. It speaks the
+// language of 4.2 or API 6, which the Writer is told or has to find out, and has one neighbor or two. At every
+// step: one command in flight where there are replies, what is reported as accepted is what the model holds, and API 6 is
+// given no command for a neighbor that it does not have. Without faults no withdraw is written of what it does not hold. When
+// the faults stop, the newest table is what it holds within a time.
 func TestWriterModel(t *testing.T) {
 	first, n := uint64(1), *seeds
 	if *seed != 0 {
@@ -44,6 +45,10 @@ type options struct {
 	stop   float64       // chance that it stands still after a command
 	debts  int           // replies owed to a predecessor
 	noList bool          // adj-rib-out false
+	api6   bool          // what it speaks
+	events bool          // it says a word that tells which version it is
+	peers  byte          // neighbors: 192.0.2.2 and so on
+	single bool          // routes are for single neighbors, some of which it does not have, and have path identifiers
 	garble float64       // lines of the list of routes
 }
 
@@ -59,12 +64,12 @@ type model struct {
 	r     *rand.Rand
 	w     *Writer
 	now   time.Time
-	wake  time.Time // the Writer's
-	free  time.Time // when the model takes its next command
-	queue []string  // commands read and not carried out
-	rib   map[string]string
+	wake  time.Time      // the Writer's
+	free  time.Time      // when the model takes its next command
+	queue []string       // commands read and not carried out
+	rib   map[key]string // the last command for each, without its target
 	table Table
-	got   map[netip.Prefix]RouteAccepted
+	got   map[key]RouteAccepted
 	await bool // a route command was written and neither accepted nor refused
 	calm  bool // no faults any more
 	trace []string
@@ -73,7 +78,7 @@ type model struct {
 func newModel(t *testing.T, seed uint64) *model {
 	r := rand.New(rand.NewPCG(seed, 0))
 	m := &model{t: t, r: r, w: NewWriter(Options{Track: r.IntN(2) == 0}), now: epochStart, free: epochStart,
-		rib: map[string]string{}, got: map[netip.Prefix]RouteAccepted{}}
+		rib: map[key]string{}, got: map[key]RouteAccepted{}}
 	m.options = options{
 		silent: r.IntN(4) == 0, inline: r.IntN(3) == 0, slow: time.Duration(1+r.IntN(300)) * time.Millisecond,
 		lose: float64(r.IntN(3)) * 0.05, refuse: float64(r.IntN(3)) * 0.1, stop: float64(r.IntN(3)) * 0.02, debts: r.IntN(4) * 10,
@@ -85,9 +90,16 @@ func newModel(t *testing.T, seed uint64) *model {
 	if r.IntN(4) == 0 {
 		m.options = options{slow: m.slow, inline: m.inline, debts: m.debts}
 	}
+	m.api6, m.events, m.single, m.peers = r.IntN(3) == 0, r.IntN(2) == 0, r.IntN(3) == 0, byte(1+r.IntN(2))
+	m.inline = m.inline || m.api6
+	if r.IntN(2) == 0 {
+		m.w = NewWriter(Options{Track: m.w.opt.Track, Dialect: map[bool]Dialect{true: Dialect6, false: Dialect42}[m.api6]})
+	} else if m.api6 && m.silent {
+		m.events = true // a new process that is told nothing can not know
+	}
 	for i := range byte(4) {
 		if route := (Route{Prefix: modelPrefix(i), MED: uint32(100 * r.IntN(3))}); r.IntN(2) == 0 {
-			m.rib[route.Prefix.String()] = route.Command()
+			m.put(route.Command())
 		}
 	}
 	return m
@@ -105,6 +117,9 @@ func (m *model) play() {
 		m.queue = append(m.queue, "announce route 198.18.0.1/32 next-hop self")
 	}
 	m.step(Begin{})
+	if m.events {
+		m.say(fmt.Sprintf(`{"exabgp": "%s", "type": "open"}`, map[bool]string{true: "6.0.0", false: "4.0.1"}[m.api6]))
+	}
 	for range 40 {
 		m.setTable()
 		m.until(m.now.Add(time.Duration(m.r.IntN(3000)) * time.Millisecond))
@@ -115,9 +130,16 @@ func (m *model) play() {
 		return
 	}
 	for _, r := range m.table.Routes {
-		if got := m.got[r.Prefix]; !m.holds(r) || got.Route != r || got.Epoch != m.table.Epoch {
-			m.t.Errorf("%s: wanted %q, epoch %d, the model has %q, accepted was %q, epoch %d",
-				r.Prefix, r.Command(), m.table.Epoch, m.rib[r.Prefix.String()], got.Route.Command(), got.Epoch)
+		got := m.got[r.key()]
+		if len(m.targets(r.Neighbor)) == 0 {
+			if got.Route == r && !r.Withdraw && !m.silent {
+				m.t.Errorf("%q was accepted by nobody", r.Command())
+			}
+			continue
+		}
+		if !m.holds(r) || got.Route != r || got.Epoch != m.table.Epoch {
+			m.t.Errorf("%v: wanted %q, epoch %d, the model has %v, accepted was %q, epoch %d",
+				r.key(), r.Command(), m.table.Epoch, m.rib, got.Route.Prefix, got.Epoch)
 		}
 	}
 }
@@ -126,10 +148,49 @@ func modelPrefix(i byte) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, 113, i}), 32)
 }
 
+func modelPeer(i byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, i}) }
+
+// targets are the neighbors that a command for peer goes to.
+func (m *model) targets(peer netip.Addr) []netip.Addr {
+	var all []netip.Addr
+	for i := range m.peers {
+		if p := modelPeer(2 + i); !peer.IsValid() || p == peer {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// put carries out a route command. It is false where it is for nobody.
+func (m *model) put(command string) bool {
+	words := strings.Fields(command)
+	var target netip.Addr
+	if words[0] == "neighbor" || words[0] == "peer" {
+		target, _ = netip.ParseAddr(words[1]) // * is none
+		words = words[2:]
+	}
+	k := key{prefix: netip.MustParsePrefix(words[2])}
+	if at := slices.Index(words, "path-information"); at > 0 {
+		fmt.Sscan(words[at+1], &k.path)
+	}
+	targets := m.targets(target)
+	for _, k.neighbor = range targets {
+		m.rib[k] = strings.Join(words, " ")
+	}
+	return len(targets) > 0
+}
+
 // holds says whether the model has what a route wants.
 func (m *model) holds(r Route) bool {
-	have := m.rib[r.Prefix.String()]
-	return have == r.Command() || r.Withdraw && have == ""
+	k, want := r.key(), r
+	want.Neighbor = netip.Addr{}
+	for _, k.neighbor = range m.targets(r.Neighbor) {
+		have := m.rib[k]
+		if have != want.Command() && !(r.Withdraw && !strings.HasPrefix(have, "announce")) {
+			return false
+		}
+	}
+	return true
 }
 
 // setTable wants something of some of four prefixes.
@@ -140,17 +201,32 @@ func (m *model) setTable() {
 	m.table.Routes = nil
 	for i := range byte(4) {
 		r := Route{Prefix: modelPrefix(i)}
-		switch m.r.IntN(4) {
-		case 0:
-			r.Withdraw = true
-		case 1, 2:
-			r.MED = uint32(100 * m.r.IntN(3))
-		default:
-			continue
+		if m.single {
+			r = Route{Prefix: modelPrefix(i / 2), PathID: uint32(i % 2 * 7)}
+			if m.r.IntN(3) > 0 {
+				for n := range byte(3) {
+					r.Neighbor = modelPeer(2 + n)
+					m.wish(r)
+				}
+				continue
+			}
 		}
-		m.table.Routes = append(m.table.Routes, r)
+		m.wish(r)
 	}
 	m.step(Told{Table: Table{Epoch: m.table.Epoch, Routes: slices.Clone(m.table.Routes)}})
+}
+
+// wish wants something of a route, or nothing.
+func (m *model) wish(r Route) {
+	switch m.r.IntN(4) {
+	case 0:
+		r.Withdraw = true
+	case 1, 2:
+		r.MED = uint32(100 * m.r.IntN(3))
+	default:
+		return
+	}
+	m.table.Routes = append(m.table.Routes, r)
 }
 
 // until lets the Writer and the model run.
@@ -201,52 +277,93 @@ func (m *model) execute() {
 		}
 	}
 	fault := func(p float64) bool { return !m.calm && m.r.Float64() < p }
-	words := strings.Fields(command)
+	lang := Dialect42
+	if m.api6 {
+		lang = Dialect6
+	}
 	switch {
-	case command == querySummary:
-		m.say("Peer            AS        up/down state       |     #sent     #recvd")
-		m.say("192.0.2.2       65002     0:00:13 established           8          2")
+	case command == queryPeers && m.api6:
+		var rows []string
+		for _, p := range m.targets(netip.Addr{}) {
+			rows = append(rows, fmt.Sprintf(`{"peer-address": "%s", "peer-as": 65002, "state": "ESTABLISHED"}`, p))
+		}
+		m.say("[" + strings.Join(rows, ", ") + "]")
 		m.reply("done")
-	case command == queryRoutes && fault(m.refuse):
+	case command == querySummary && !m.api6:
+		m.say("Peer            AS        up/down state       |     #sent     #recvd")
+		for _, p := range m.targets(netip.Addr{}) {
+			m.say(p.String() + "       65002     0:00:13 established           8          2")
+		}
+		m.reply("done")
+	case command == lang.routes() && fault(m.refuse):
 		m.reply("error")
-	case command == queryRoutes:
+	case command == lang.routes():
 		m.list(fault)
 		if !fault(m.lose) {
 			m.reply("done")
 		}
-	case command == queryConfiguration:
-		m.say("neighbor 192.0.2.2 {")
-		m.say(fmt.Sprintf("  adj-rib-out %t;", !m.noList))
+	case command == lang.configuration():
+		for range m.peers {
+			m.say("neighbor 192.0.2.2 {")
+			m.say(fmt.Sprintf("  adj-rib-out %t;", !m.noList))
+		}
 		m.reply("done")
-	case command == queryStatus:
+	case command == queryStatus && !m.api6:
 		m.say("please specify summary, extensive or configuration")
 		m.reply("done")
 	case command == "":
 		m.reply("done")
+	case !strings.Contains(command, " route "), strings.HasPrefix(command, "peer") != m.api6:
+		m.reply("error")
 	case fault(m.refuse):
 		m.reply("error")
 	default:
-		several := m.w.many // until it knows that there is one neighbor only, it writes withdraws of all that it announced once
-		if words[0] == "withdraw" && !strings.HasPrefix(m.rib[words[2]], "announce") && m.faultless() && !several {
+		m.change(command, fault(m.lose))
+	}
+}
+
+func (m *model) change(command string, lost bool) {
+	before := maps.Clone(m.rib)
+	if !m.put(command) {
+		if m.api6 {
+			m.t.Errorf("%q goes to every neighbor", command)
+		}
+		m.reply("error")
+		return
+	}
+	if strings.Contains(command, "withdraw") && m.faultless() && m.peers == 1 && !m.single && !m.w.many { // it writes withdraws of all that it announced once
+		needed := false // until it knows that there is one neighbor only
+		for k, now := range m.rib {
+			needed = needed || strings.HasPrefix(now, "withdraw") && strings.HasPrefix(before[k], "announce")
+		}
+		if !needed {
 			m.t.Errorf("%q is not needed", command)
 		}
-		m.rib[words[2]] = command
-		if !fault(m.lose) {
-			m.reply("done")
-		}
+	}
+	if !lost {
+		m.reply("done")
 	}
 }
 
 // list says which routes there are.
 func (m *model) list(fault func(float64) bool) {
-	for _, prefix := range slices.Sorted(maps.Keys(m.rib)) {
-		if !strings.HasPrefix(m.rib[prefix], "announce") || m.noList {
+	held := slices.SortedFunc(maps.Keys(m.rib), func(a, b key) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	for _, k := range held {
+		if !strings.HasPrefix(m.rib[k], "announce") || m.noList {
 			continue
 		}
+		prefix := k.prefix.String()
 		if fault(m.garble) {
 			prefix = strings.ReplaceAll(prefix, "/", " /")
 		}
-		m.say(heldLine(prefix))
+		if m.api6 {
+			m.say(fmt.Sprintf(`{"%s": {"routes": [{"family": "ipv4 unicast", "prefix": "%s"}]}}`, k.neighbor, prefix))
+			continue
+		}
+		if k.path != 0 {
+			prefix += fmt.Sprintf(" path-information 0.0.0.%d", k.path)
+		}
+		m.say(strings.Replace(heldLine(prefix), "192.0.2.2", k.neighbor.String(), 1))
 	}
 }
 
@@ -267,13 +384,13 @@ func (m *model) step(in Input) {
 		switch ev := ev.(type) {
 		case RouteAccepted:
 			m.await = false
-			m.got[ev.Route.Prefix] = ev
+			m.got[ev.Route.key()] = ev
 			if !m.silent && !m.holds(ev.Route) {
-				m.t.Errorf("%q is said to be accepted, the model has %q", ev.Route.Command(), m.rib[ev.Route.Prefix.String()])
+				m.t.Errorf("%q is said to be accepted, the model has %v", ev.Route.Command(), m.rib)
 			}
 		case RouteRefused:
 			m.await = false
-			delete(m.got, ev.Route.Prefix)
+			delete(m.got, ev.Route.key())
 		}
 	}
 	if out.Write == nil {

@@ -17,8 +17,10 @@ var ErrGone = errors.New("exabgp is gone")
 
 // Options for New.
 type Options struct {
-	Track       bool // follow neighbors: query and poll; false for neighbor_tracking = "off"
-	Interactive bool // stdin is a terminal: no queries, no acknowledgements expected, commands only printed
+	Track       bool     // follow neighbors: query and poll; false for neighbor_tracking = "off"
+	Interactive bool     // stdin is a terminal: no queries, no acknowledgements expected, commands only printed
+	Dialect     Dialect  // the command language; Auto has it found out
+	Environ     []string // os.Environ(): where Dialect is Auto, it may tell; nil where it is not to be looked at
 }
 
 // Process is our end of ExaBGP's process API.
@@ -39,7 +41,8 @@ func New(in io.Reader, out io.Writer, opt Options, log *logrus.Entry) *Process {
 }
 
 // Set replaces the table that is to be written and returns at once. It keeps a copy. A table with an invalid prefix, one
-// with host bits, the same one twice, or communities that are not in their form makes Run panic.
+// with host bits, the same route twice, one for all neighbors and for single ones too, or attributes that are not in their form
+// makes Run panic.
 func (p *Process) Set(t Table) {
 	t.Routes = slices.Clone(t.Routes)
 	p.mu.Lock()
@@ -108,6 +111,7 @@ func supersedes(last, next Event) bool {
 // read hands over every line that means something, and Bad ones for the count. It waits for nothing but in.
 func read(in io.Reader, lines *queue[heardLine]) {
 	r := newLineReader(in, maxLine)
+	var version string // the last one that was handed over
 	for {
 		line, length, err := r.next()
 		if err != nil {
@@ -118,11 +122,14 @@ func read(in io.Reader, lines *queue[heardLine]) {
 		if length <= maxLine {
 			v = Decode(line)
 		}
-		switch v.Kind {
-		case Blank, Other:
-		case Bad:
+		switch fresh := v.Version != "" && v.Version != version; {
+		case v.Kind == Blank, v.Kind == Other && !fresh:
+		case v.Kind == Bad:
 			lines.put(heardLine{verdict: v, text: clip(string(line[:min(len(line), 1000)]))})
 		default:
+			if v.Version != "" {
+				version = v.Version
+			}
 			lines.put(heardLine{verdict: v})
 		}
 	}

@@ -2,7 +2,7 @@ package exabgp
 
 import (
 	"net/netip"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -25,10 +25,10 @@ const askWait = time.Second
 // nobody needs than a route that should be gone.
 type ribOut struct {
 	stage  stage
-	sent   time.Time             // of the first command
-	keeps  int                   // neighbors that keep a list
-	faulty string                // why the answer is worth nothing
-	held   map[netip.Prefix]bool // by any neighbor, from its configuration too
+	sent   time.Time   // of the first command
+	keeps  int         // neighbors that keep a list
+	faulty string      // why the answer is worth nothing
+	held   []HeldRoute // from the configuration of the neighbors too
 }
 
 // stage is the command that is on its way.
@@ -36,9 +36,9 @@ type stage uint8
 
 const (
 	unasked    stage = iota // none
-	askedHeld               // queryRoutes
-	dueKeeps                // queryConfiguration is to be written; the write before it may not have come back
-	askedKeeps              // queryConfiguration
+	askedHeld               // for the routes
+	dueKeeps                // the one for the configuration is to be written; the write before it may not have come back
+	askedKeeps              // for the configuration
 )
 
 // doubtful says whether a route that is due is a withdraw that may not be needed: not one of what we announced.
@@ -53,14 +53,14 @@ func (w *Writer) doubtful(r *row) bool {
 
 // inquire asks what ExaBGP holds.
 func (w *Writer) inquire(now time.Time) {
-	w.ribOut = ribOut{stage: askedHeld, sent: now, held: map[netip.Prefix]bool{}}
-	w.write(queryRoutes + "\n")
+	w.ribOut = ribOut{stage: askedHeld, sent: now}
+	w.write(w.dialect.routes() + "\n")
 }
 
 // inquireFurther asks which neighbors the first answer was about.
 func (w *Writer) inquireFurther() {
 	w.ribOut.stage = askedKeeps
-	w.write(queryConfiguration + "\n")
+	w.write(w.dialect.configuration() + "\n")
 }
 
 // learn applies a line of the answer.
@@ -69,7 +69,7 @@ func (w *Writer) learn(v Verdict) {
 	switch {
 	case q.stage == unasked:
 	case q.stage == askedHeld && v.Kind == Held:
-		q.held[v.Prefix] = true
+		q.held = append(q.held, v.Routes...)
 	case q.stage == askedHeld, q.stage == dueKeeps, v.Kind == Held: // a line that may have been a route, or one that comes too late
 		q.faulty = "line not understood"
 	case v.Kind == Keeps && v.Up:
@@ -105,23 +105,34 @@ func (w *Writer) conclude(now time.Time) {
 	q := w.ribOut
 	w.ribOut = ribOut{}
 	if w.many = q.keeps > 1; !w.many {
-		for _, e := range w.entries { // each by itself: the order does not matter
-			e.ours = e.ours && !strings.HasPrefix(e.taken, "withdraw")
+		for _, entries := range w.entries { // each by itself: the order does not matter
+			for _, e := range entries {
+				e.ours = e.ours && (e.taken == "" || !e.gone)
+			}
 		}
+	}
+	held := make(map[netip.Prefix][]HeldRoute, len(q.held))
+	for _, h := range q.held {
+		held[h.Prefix] = append(held[h.Prefix], h)
 	}
 	for i := range w.rows {
 		r := &w.rows[i]
 		switch {
 		case w.stands(r) || !w.doubtful(r):
-		case q.held[r.route.Prefix]:
+		case slices.ContainsFunc(held[r.prefix], r.is):
 			r.ours = true
 		default:
-			r.taken, r.serial, r.entry.epoch = r.command, r.route.Serial, w.epoch
+			r.taken, r.gone, r.serial, r.entry.epoch = r.command, true, r.route.Serial, w.epoch
 			r.forgive()
 			w.note(logrus.DebugLevel, "withdraw not needed", logrus.Fields{"event": "withdraw-spared", "nlri": r.route.Prefix.String()})
 			w.emit(RouteAccepted{Route: r.route, Epoch: w.epoch, Took: now.Sub(q.sent)})
 		}
 	}
+}
+
+// is says whether a route that ExaBGP holds may be the one of a key.
+func (k key) is(h HeldRoute) bool {
+	return (h.AnyPath || h.PathID == k.path) && (!k.neighbor.IsValid() || h.Neighbor == k.neighbor)
 }
 
 // despair gives up asking for good.

@@ -29,9 +29,26 @@ type Route struct {
 	Serial uint64
 }
 
-// Table is what should stand in ExaBGP's Adj-RIB-Out as far as we are concerned. A prefix that is not in it is left as it is.
+// Table is what should stand in ExaBGP's Adj-RIB-Out as far as we are concerned. A route that is not in it is left as it is.
 type Table struct {
 	// Epoch grows whenever everything is due again, because what was written before may be lost: a session came up.
 	Epoch  uint64
-	Routes []Route // at most one per prefix; the order is the order of writing
+	Routes []Route // at most one per prefix, path identifier and neighbor; the order is the order of writing
 }
+
+// key says which route it is: of a prefix and a path identifier each neighbor has one.
+type key struct {
+	prefix   netip.Prefix
+	path     uint32
+	neighbor netip.Addr // zero: every one
+}
+
+func (r Route) key() key { return key{r.Prefix, r.PathID, r.Neighbor.WithZone("")} }
+
+// meets says whether the routes of two keys lie in the Adj-RIB-Out of the same neighbor, under the same prefix.
+func (k key) meets(o key) bool {
+	return k.prefix == o.prefix && (k.neighbor == o.neighbor || !k.neighbor.IsValid() || !o.neighbor.IsValid())
+}
+
+// shadows says whether they are the same route there.
+func (k key) shadows(o key) bool { return k.path == o.path && k.meets(o) }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -22,9 +23,10 @@ const (
 	resyncMin    = time.Second            // pause between two queries that an ExaBGP with replies leaves unanswered ...
 	resyncMax    = time.Minute            // ... at most: the pipe takes thousands of them
 
-	// Changes of one prefix that ExaBGP takes up in one round may leave in the wrong order, for good (4.2, 5.0 and main,
-	// exabgp issue 661 is similar). Waiting for the reply avoids it, but not on main nor where there are no replies.
-	// main with API 4 can not be told from 4.2 by its messages, so everybody waits: it delays only what flaps.
+	// Changes of one prefix that ExaBGP takes up for one neighbor in one round may leave in the wrong order, for good (4.2, 5.0
+	// and main, exabgp issue 661 is similar). Waiting for the reply avoids it, but not on main nor where there are no replies.
+	// main with API 4 can not be told from 4.2 by its messages, so everybody waits: it delays only what flaps. Each neighbor has
+	// buckets of its own, so commands for two of them need not wait for each other.
 	spacing = 100 * time.Millisecond
 
 	retryMin = time.Second // pause after a refused command; doubles ...
@@ -85,21 +87,23 @@ type Writer struct {
 
 	// What is wanted, and what is known to have been taken.
 	epoch   uint64
-	rows    []row                   // of the newest table, in its order
-	entries map[netip.Prefix]*entry // of every prefix ever wanted
+	rows    []row                     // of the newest table, in its order
+	entries map[netip.Prefix][]*entry // of every route ever wanted, by prefix
 
 	// The pipe.
 	phase      phase
+	dialect    Dialect // as far as it is known, else Auto
+	mismatched bool    // it was logged that ExaBGP does not speak the one of the options
 	acks       acks
 	began      time.Time     // of the phase
 	quiet      time.Time     // the last line or write that the phase's patience is counted from
 	again      time.Time     // of phase unsynced: when to ask again
 	pause      time.Duration // before asking again after an unanswered query
 	writing    bool          // an Output.Write has not come back
-	understood bool          // a header was seen: this ExaBGP knows the summary
-	unanswered int           // queries for the summary whose header was not seen
-	tried34    bool          // 3.4's query was tried in this handshake ...
-	replied34  bool          // ... and answered, but not as 3.4 does
+	understood bool          // a header was seen: this ExaBGP knows the query
+	unanswered int           // queries whose header was not seen
+	guessed    bool          // the queries of other dialects were tried in this handshake ...
+	replied    int           // ... and so often answered, but with no list
 	greeted    bool          // a reply came before the header
 	many       bool          // ExaBGP has more than one neighbor, or it is not known how many
 	wedged     int           // handshakes in a row in which headers of older queries came and no more
@@ -123,6 +127,7 @@ type Writer struct {
 	reports   bool                     // a change of a session was reported
 	heard     map[netip.Addr]bool      // peers with a reported change since prev
 	suspects  map[netip.Addr]time.Time // peers found established without a report, and since when
+	known     map[netip.Addr]bool      // peers that were told of; with API 6 all that it has, once it has listed them
 	complains bool                     // EventsMissing was said
 	untracked bool                     // TrackingUnavailable was said
 	polled    bool                     // sessions are known by polling only: EventsMissing, and nothing was reported since
@@ -136,20 +141,21 @@ type Writer struct {
 //	unsynced ──ask──▶ greeting ──header──▶ listing ──done──▶ ready (acks on)
 //	    ▲                │ silence            │ no done
 //	    │                ▼                    ▼
-//	    │             asking34             doubting ──header──▶ ready (acks off)
+//	    │             guessing             doubting ──header──▶ ready (acks off)
+//	    ├── the dialect is found to be another one
 //	    └── a reply is missing, or belongs to nothing ── ready
 //
-// The header may be that of a query of the process before this one. Its newline tells: 4.2, 5.0 and main answer it before
+// The header is the first line of the summary, or with API 6 the list of the peers, which is one line. It may be that of a query of the process before this one. Its newline tells: 4.2, 5.0 and main answer it before
 // our header. Where that answer was not seen, listing leads to proving, which waits for it a moment before all is ready.
 type phase uint8
 
 const (
 	unsynced phase = iota // waits to ask; replies belong to nothing we know
-	greeting              // asked for the summary; replies before its header are not ours
+	greeting              // asked for the sessions; replies before the header are not ours
 	listing               // the header was seen; the next reply is ours
 	proving               // that reply came, and the one to our first newline did not: both may be our predecessor's
 	doubting              // the reply did not come: asked again, to see whether a header or a reply is next
-	asking34              // the query of 3.4 was written
+	guessing              // the queries of 3.4, and where nothing is known of API 6, were written
 	ready                 // route commands are written
 	closing               // ExaBGP shuts down: nothing is read any more
 )
@@ -165,13 +171,13 @@ const (
 
 func (a acks) String() string { return [...]string{"unknown", "on", "off"}[a] }
 
-// query is the command that lists the sessions.
+// query is the kind of the command that lists the sessions.
 type query uint8
 
 const (
-	summary query = iota
-	status        // 3.4
-	noQuery       // refused by this ExaBGP
+	marked  query = iota // its answer begins with a header
+	status               // 3.4's
+	noQuery              // refused by this ExaBGP
 )
 
 // row is a route of the table.
@@ -181,9 +187,11 @@ type row struct {
 	*entry
 }
 
-// entry is what is known about one prefix.
+// entry is what is known about one route.
 type entry struct {
+	key
 	taken   string        // the command that ExaBGP holds; empty where that is not known
+	gone    bool          // that is a withdraw
 	serial  uint64        // of the wish that was last answered with it
 	epoch   uint64        // of the table it came from
 	ours    bool          // an announce was written, or seen to be held, and no withdraw taken since (see doubtful): one is needed
@@ -211,13 +219,19 @@ type list struct {
 
 // NewWriter returns a Writer that waits for Begin.
 func NewWriter(opt Options) *Writer {
-	return &Writer{
+	w := &Writer{
 		opt:      opt,
+		dialect:  opt.Dialect,
 		many:     true,
-		entries:  map[netip.Prefix]*entry{},
+		entries:  map[netip.Prefix][]*entry{},
 		heard:    map[netip.Addr]bool{},
 		suspects: map[netip.Addr]time.Time{},
+		known:    map[netip.Addr]bool{},
 	}
+	if opt.Dialect == Auto {
+		w.dialect = dialectOfEnviron(opt.Environ)
+	}
+	return w
 }
 
 // Step applies in at instant now and returns all that follows from it. After a Gone it returns nothing more.
@@ -255,7 +269,7 @@ func (w *Writer) Step(now time.Time, in Input) Output {
 func (w *Writer) confirm() {
 	for i := range w.rows {
 		r := &w.rows[i]
-		if !w.stands(r) || r.serial == r.route.Serial || w.flight != nil && w.flight.route.Prefix == r.route.Prefix {
+		if !w.stands(r) || r.serial == r.route.Serial || w.flight != nil && w.flight.meets(r.key) {
 			continue
 		}
 		r.serial = r.route.Serial
@@ -271,33 +285,90 @@ func (w *Writer) begin(now time.Time) {
 	}
 }
 
-// told replaces the table. A prefix that was refused is tried at once if something else is wanted of it now.
+// told replaces the table. A route that was refused is tried at once if something else is wanted of it now.
 func (w *Writer) told(t Table) {
 	renewed := t.Epoch != w.epoch
 	w.epoch = t.Epoch
 	w.rows = make([]row, 0, len(t.Routes))
-	wanted := make(map[netip.Prefix]string, len(t.Routes))
+	wanted := make(map[*entry]string, len(t.Routes))
+	single := map[key]bool{} // whether routes are for single neighbors, by key without one
 	for _, route := range t.Routes {
-		if _, twice := wanted[route.Prefix]; twice {
-			panic(fmt.Sprintf("bug: prefix %s twice in a table", route.Prefix))
+		e := w.entry(route.key())
+		if _, twice := wanted[e]; twice {
+			panic(fmt.Sprintf("bug: route %q twice in a table", route.Command()))
 		}
-		e := w.entries[route.Prefix]
-		if e == nil {
-			e = &entry{}
-			w.entries[route.Prefix] = e
+		all := key{prefix: e.prefix, path: e.path}
+		if one, seen := single[all]; seen && one != e.neighbor.IsValid() {
+			panic(fmt.Sprintf("bug: route %q is in a table for all neighbors and for one", route.Command()))
 		}
-		r := row{route: route, command: route.Command(), entry: e}
-		wanted[route.Prefix] = r.command
+		single[all] = e.neighbor.IsValid()
+		r := row{route: route, command: w.dialect.Command(route), entry: e}
+		wanted[e] = r.command
 		w.rows = append(w.rows, r)
 	}
-	for prefix, e := range w.entries { // each by itself: the order does not matter
-		if e.refused != "" && e.refused != wanted[prefix] {
-			e.forgive()
-		}
-		if renewed {
-			e.retry = time.Time{}
+	for _, entries := range w.entries { // each by itself: the order does not matter
+		for _, e := range entries {
+			if e.refused != "" && e.refused != wanted[e] {
+				e.forgive()
+			}
+			if renewed {
+				e.retry = time.Time{}
+			}
 		}
 	}
+}
+
+// entry returns that of a key, a new one if there is none.
+func (w *Writer) entry(k key) *entry {
+	for _, e := range w.entries[k.prefix] {
+		if e.key == k {
+			return e
+		}
+	}
+	e := &entry{key: k}
+	for _, o := range w.entries[k.prefix] {
+		e.ours = e.ours || o.shadows(k) && o.ours
+	}
+	w.entries[k.prefix] = append(w.entries[k.prefix], e)
+	return e
+}
+
+// become finds that ExaBGP speaks d. Where that is another language than the one of before, what was written may not have been
+// understood: all is written again.
+func (w *Writer) become(now time.Time, d Dialect) {
+	if d == Auto || d == w.dialect || w.opt.Interactive || w.phase == closing {
+		return
+	}
+	if w.opt.Dialect != Auto {
+		if !w.mismatched && (d.sessions() != w.dialect.sessions()) {
+			w.mismatched = true
+			w.note(logrus.WarnLevel, "exabgp speaks another dialect than the configuration says",
+				logrus.Fields{"event": "dialect-mismatch", "dialect": w.dialect.String(), "found": d.String(), "remedy": `write dialect = "auto"`})
+		}
+		return
+	}
+	before := w.dialect
+	w.dialect = d
+	w.note(logrus.InfoLevel, "dialect of exabgp found", logrus.Fields{"event": "dialect", "from": before.String(), "to": d.String()})
+	asked := before.sessions()
+	if w.query == status {
+		asked = queryStatus
+	}
+	for i := range w.rows {
+		r := &w.rows[i]
+		r.command = d.Command(r.route)
+	}
+	if asked == d.sessions() {
+		return
+	}
+	for _, entries := range w.entries { // each by itself: the order does not matter
+		for _, e := range entries {
+			e.taken = ""
+			e.forgive()
+		}
+	}
+	w.query, w.acks, w.understood, w.unanswered, w.guessed, w.replied = marked, acksUnknown, false, 0, false, 0
+	w.resync(now, 0)
 }
 
 func (e *entry) forgive() {
@@ -309,13 +380,18 @@ func (w *Writer) hear(now time.Time, v Verdict) {
 	if w.opt.Interactive {
 		return // whatever a person types
 	}
+	if v.Version != "" {
+		w.become(now, dialectOfVersion(v.Version))
+	}
 	switch v.Kind {
 	case News:
 		w.news(v.Event)
 	case Header:
 		w.header(now)
+	case Peers:
+		w.peers(now, v.Sessions)
 	case Session:
-		w.session(now, v)
+		w.session(now, v.Sessions[0])
 	case Excuse:
 		w.excuse = v.Words
 	case Done, Refused:
@@ -335,7 +411,7 @@ func (w *Writer) news(ev Event) {
 	case NeighborChanged:
 		peer := ev.Neighbor.Peer
 		w.reports, w.polled = true, false
-		w.heard[peer] = true
+		w.heard[peer], w.known[peer] = true, true
 		delete(w.suspects, peer)
 		if w.list.open {
 			// The line of this peer, if it was there already, is older than the report.
@@ -354,13 +430,34 @@ func (l *list) set(peer netip.Addr, up bool) {
 	}
 }
 
-func (w *Writer) session(now time.Time, v Verdict) {
+func (w *Writer) session(now time.Time, s Listed) {
+	w.known[s.Peer] = true
 	if !w.list.open {
 		return
 	}
 	w.quiet = now
 	w.list.lines++
-	w.list.set(v.Peer, v.Up)
+	w.list.set(s.Peer, s.Up)
+}
+
+// peers applies API 6's list, which is header and sessions in one. It holds all neighbors: a command for any other would go to
+// all of them (main branch of August 2026).
+func (w *Writer) peers(now time.Time, sessions []Listed) {
+	w.become(now, Dialect6)
+	if w.dialect != Dialect6 {
+		return
+	}
+	before := w.known
+	w.known = map[netip.Addr]bool{}
+	w.header(now)
+	for _, s := range sessions {
+		w.session(now, s)
+	}
+	for i := range w.rows {
+		if r := &w.rows[i]; w.known[r.neighbor] && !before[r.neighbor] {
+			r.retry = time.Time{}
+		}
+	}
 }
 
 // header marks a place in ExaBGP's stream: all that comes before it answers commands that are older than the query.
@@ -376,7 +473,7 @@ func (w *Writer) header(now time.Time) {
 			return
 		}
 		w.enter(listing, now)
-		w.query, w.list = summary, list{open: true}
+		w.query, w.list = marked, list{open: true}
 	case listing, proving: // the one before was asked for by our predecessor
 		w.greeted = true
 		w.enter(listing, now)
@@ -384,8 +481,8 @@ func (w *Writer) header(now time.Time) {
 	case doubting:
 		w.acks = acksOff
 		w.settle(now, true)
-	case asking34: // slow, not silent: start again, past the answers to both queries
-		w.tried34, w.replied34 = false, false
+	case guessing: // slow, not silent: start again, past the answers to all queries
+		w.guessed, w.replied = false, 0
 		w.resync(now, 0)
 	case ready:
 		switch {
@@ -421,8 +518,8 @@ func (w *Writer) reply(now time.Time, v Verdict) {
 	case doubting: // it was only late, and there is one more to come
 		w.acks, w.greeted = acksOn, true
 		w.enter(greeting, now)
-	case asking34:
-		w.reply34(now, v)
+	case guessing:
+		w.replyToGuess(now, v)
 	case ready:
 		if w.acks == acksOn {
 			w.paired(now, v)
@@ -440,15 +537,18 @@ func (w *Writer) awake(now time.Time) {
 	}
 }
 
-// reply34 applies the end of the answer to 3.4's query. Only 3.4 answers it with a list; it never replies to routes.
-// Any other reply comes from an ExaBGP that knows neither query, or that was slow: then the header is close behind.
-func (w *Writer) reply34(now time.Time, v Verdict) {
+// replyToGuess applies the end of the answer to 3.4's query. Only 3.4 answers it with a list; it never replies to routes.
+// Any other reply comes from an ExaBGP that does not know it, or that was slow: then the header is close behind.
+func (w *Writer) replyToGuess(now time.Time, v Verdict) {
 	if v.Kind == Done && w.list.lines > 0 {
 		w.acks, w.query = acksOff, status
 		w.settle(now, true)
 		return
 	}
-	w.acks, w.quiet, w.replied34 = acksOn, now, true
+	if w.dialect == Dialect34 { // of that one it is known
+		return
+	}
+	w.acks, w.quiet, w.replied = acksOn, now, w.replied+1
 }
 
 // paired applies a reply where each command has one.
@@ -478,14 +578,22 @@ func (w *Writer) stray(now time.Time) {
 	w.resync(now, strayPause)
 }
 
-// reason says why a command was refused, in ExaBGP's words: main gives some, the others only say "error".
+// reason says why a command was refused, in ExaBGP's words: main gives some, the others only say "error". What is written is
+// never refused for its form, so a neighbor that was never told of is not there.
 func (w *Writer) reason(v Verdict) string {
 	for _, words := range []string{v.Words, w.excuse} {
 		if words != "" {
 			return words
 		}
 	}
+	if f := w.flight; f != nil && f.neighbor.IsValid() && !w.known[f.neighbor] {
+		return w.unknown(f.neighbor)
+	}
 	return "error"
+}
+
+func (w *Writer) unknown(peer netip.Addr) string {
+	return fmt.Sprintf("exabgp has no neighbor %s for this process; remedy: name the process in the api block of that neighbor, or correct the address", peer)
 }
 
 // unexpected applies a reply where there should be none, save the end of 3.4's list.
@@ -493,6 +601,9 @@ func (w *Writer) unexpected(now time.Time) {
 	if w.query == status && !w.poll.IsZero() {
 		w.poll = time.Time{}
 		w.endList(now, true)
+		return
+	}
+	if w.dialect == Dialect34 { // it has no replies that could be one's own
 		return
 	}
 	w.acks = acksUnknown
@@ -522,13 +633,26 @@ func (w *Writer) gone(err error) {
 func (w *Writer) accept(now time.Time, took time.Duration) {
 	f := w.flight
 	w.flight = nil
-	f.taken, f.entry.epoch, f.last = f.command, f.epoch, now
+	w.overwrite(f.entry)
+	f.taken, f.gone, f.entry.epoch, f.last = f.command, f.route.Withdraw, f.epoch, now
 	f.serial = f.route.Serial
 	if f.route.Withdraw && !w.many {
-		f.ours = false
+		for _, e := range w.entries[f.prefix] {
+			e.ours = e.ours && e.path != f.path
+		}
 	}
 	f.forgive()
 	w.emit(RouteAccepted{Route: f.route, Epoch: f.epoch, Took: took})
+}
+
+// overwrite forgets what ExaBGP was known to hold where the command of e went too: under another key of the same route.
+func (w *Writer) overwrite(e *entry) {
+	for _, o := range w.entries[e.prefix] {
+		if o != e && o.shadows(e.key) {
+			o.taken = ""
+			o.ours = o.ours || e.ours
+		}
+	}
 }
 
 // refuse ends the command in flight: what ExaBGP holds for its prefix is not known, so whatever is wanted next is due.
@@ -542,6 +666,7 @@ func (w *Writer) refuse(now time.Time, words string) {
 	if f.refused != f.command {
 		f.delay = 0
 	}
+	w.overwrite(f.entry)
 	f.taken, f.last = "", now
 	f.refused, f.words = f.command, words
 	f.delay = min(max(2*f.delay, retryMin), retryMax)
@@ -550,10 +675,14 @@ func (w *Writer) refuse(now time.Time, words string) {
 	if words == "" {
 		text, reason = "route not acknowledged by exabgp", "no answer"
 	}
-	w.note(level, text, logrus.Fields{
+	fields := logrus.Fields{
 		"event": "route-refused", "nlri": f.route.Prefix.String(), "command": f.command, "reason": reason,
 		"retry_ms": f.delay.Milliseconds(), "elapsed_ms": now.Sub(f.sent).Milliseconds(),
-	})
+	}
+	if f.neighbor.IsValid() {
+		fields["neighbor"] = f.neighbor.String()
+	}
+	w.note(level, text, fields)
 	w.emit(RouteRefused{Route: f.route, Epoch: f.epoch, Words: words, Retry: f.delay})
 }
 
@@ -565,6 +694,7 @@ func (w *Writer) enter(p phase, now time.Time) {
 // resync stops writing routes until it is known again which reply belongs to what. The query is sent after pause.
 func (w *Writer) resync(now time.Time, pause time.Duration) {
 	if f := w.flight; f != nil && !f.blind { // its reply will not be known from others: written again after this
+		w.overwrite(f.entry)
 		f.taken, f.last = "", now
 		w.flight = nil
 	}
@@ -584,7 +714,7 @@ func (w *Writer) settle(now time.Time, listed bool) {
 		"elapsed_ms": now.Sub(w.began).Milliseconds()})
 	w.enter(ready, now)
 	w.settled, w.said = true, w.acks
-	w.tried34, w.replied34, w.pause, w.unanswered = false, false, 0, 0
+	w.guessed, w.replied, w.pause, w.unanswered = false, 0, 0, 0
 	w.endList(now, listed)
 	if !w.listed {
 		w.unavailable()
@@ -657,16 +787,13 @@ func (w *Writer) expire(now time.Time) {
 	}
 	switch w.phase {
 	case greeting:
-		if w.tried34 || w.understood {
+		if w.guessed || w.understood || w.dialect == Dialect42 || w.dialect == Dialect5 || w.dialect == Dialect6 {
 			w.giveUp(now)
 			return
 		}
-		w.tried34 = true
-		w.enter(asking34, now)
-		w.list = list{open: true}
-		w.write(queryStatus + "\n")
-	case asking34:
-		if w.replied34 { // API 6 of main
+		w.guess(now)
+	case guessing:
+		if w.replied > 0 { // to no query with a list
 			w.query = noQuery
 			w.settle(now, false)
 			return
@@ -674,7 +801,7 @@ func (w *Writer) expire(now time.Time) {
 		w.giveUp(now)
 	case listing:
 		w.enter(doubting, now)
-		w.write(querySummary + "\n")
+		w.write(w.dialect.sessions() + "\n")
 		w.unanswered++
 	case proving:
 		w.settle(now, w.whole)
@@ -684,6 +811,14 @@ func (w *Writer) expire(now time.Time) {
 		}
 		w.settle(now, false)
 	}
+}
+
+// guess asks in the words of other dialects. Of the answers to both, one at most is a list.
+func (w *Writer) guess(now time.Time) {
+	w.guessed = true
+	w.enter(guessing, now)
+	w.list = list{open: true}
+	w.write(queryStatus + "\n" + queryPeers + "\n")
 }
 
 // unreplied gives up on the reply to the command in flight, or on the answer to a query.
@@ -717,7 +852,7 @@ func (w *Writer) giveUp(now time.Time) {
 	} else if w.wedged >= 3 { // headers come, and one too few: a query was never answered, or not with a header
 		w.unanswered, w.wedged = 0, 0
 	}
-	if w.acks == acksOn {
+	if w.acks == acksOn && w.dialect != Dialect34 {
 		w.pause = min(max(2*w.pause, resyncMin), resyncMax)
 		w.resync(now, w.pause)
 		return
@@ -748,9 +883,12 @@ func (w *Writer) phaseDeadline() time.Time {
 	switch w.phase {
 	case greeting:
 		return earliest(w.quiet.Add(silence), w.began.Add(patience))
-	case asking34:
-		if w.replied34 {
+	case guessing:
+		switch {
+		case w.replied >= 2: // to both queries
 			return w.quiet.Add(strayPause)
+		case w.dialect == Dialect34: // nothing else was asked before
+			return w.quiet.Add(silence + statusWait)
 		}
 		return w.quiet.Add(statusWait)
 	case listing:
@@ -782,6 +920,11 @@ func (w *Writer) advance(now time.Time) {
 		return
 	}
 	r, _ := w.due(now)
+	for r != nil && w.stranger(r.route.Neighbor) {
+		w.flight = &flight{row: *r, epoch: w.epoch, sent: now}
+		w.refuse(now, w.unknown(r.route.Neighbor))
+		r, _ = w.due(now)
+	}
 	if r != nil && w.doubtful(r) {
 		w.inquire(now)
 		return
@@ -805,18 +948,28 @@ func (w *Writer) waiting() bool {
 	return w.flight != nil || w.ribOut.stage != unasked || !w.poll.IsZero() && w.acks == acksOn
 }
 
-// greet asks for the summary. The first time, a newline comes before: 4.2 keeps the half line of a process that died
+// stranger says that a route can not be written to a neighbor: API 6 would send it to all others instead.
+func (w *Writer) stranger(peer netip.Addr) bool {
+	return w.dialect == Dialect6 && peer.IsValid() && !w.known[peer.WithZone("")]
+}
+
+// greet asks for the sessions. The first time, a newline comes before: 4.2 keeps the half line of a process that died
 // and puts our first line behind it. It is answered with "error" (4.2, 5.0) or "done" (main), before the header.
 func (w *Writer) greet(now time.Time) {
-	first := w.asked.IsZero()
-	w.enter(greeting, now)
+	query := w.dialect.sessions() + "\n"
+	if w.asked.IsZero() {
+		query = "\n" + query
+	}
 	w.asked, w.late = now, false
-	w.unanswered++
-	if first {
-		w.write("\n" + querySummary + "\n")
+	if w.dialect == Dialect34 { // whose answer has no header, and only an end
+		w.enter(guessing, now)
+		w.query, w.list = status, list{open: true}
+		w.write(query)
 		return
 	}
-	w.write(querySummary + "\n")
+	w.enter(greeting, now)
+	w.unanswered++
+	w.write(query)
 }
 
 // ask sends the query that keeps the list fresh. Without replies the end of a list is not marked; the header of a second
@@ -829,10 +982,10 @@ func (w *Writer) ask(now time.Time) {
 		w.write(queryStatus + "\n")
 	case w.acks == acksOn:
 		w.unanswered++
-		w.write(querySummary + "\n")
+		w.write(w.dialect.sessions() + "\n")
 	default:
 		w.unanswered += 2
-		w.write(querySummary + "\n" + querySummary + "\n")
+		w.write(strings.Repeat(w.dialect.sessions()+"\n", 2))
 	}
 }
 
@@ -862,8 +1015,10 @@ func (w *Writer) due(now time.Time) (*row, time.Time) {
 		if r.refused == r.command {
 			at = r.retry
 		}
-		if !r.last.IsZero() && at.Before(r.last.Add(spacing)) {
-			at = r.last.Add(spacing)
+		for _, e := range w.entries[r.prefix] {
+			if !e.last.IsZero() && e.meets(r.key) && at.Before(e.last.Add(spacing)) {
+				at = e.last.Add(spacing)
+			}
 		}
 		if !now.Before(at) {
 			return r, time.Time{}

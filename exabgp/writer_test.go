@@ -22,8 +22,8 @@ import (
 // TestWriter plays the transcripts under testdata/writer. Each has a script and what must follow from it. A script line is
 // an instant and an input:
 //
-//	0s    begin [interactive] [no-track]
-//	1s    table 1: announce 203.0.113.1/32 100; withdraw 203.0.113.2/32
+//	0s    begin [interactive] [no-track] [dialect=6] [environ=NAME=VALUE]
+//	1s    table 1: announce 203.0.113.1/32 100; withdraw 203.0.113.2/32 path=7 neighbor=192.0.2.2
 //	2s    < done                  a line from ExaBGP
 //	3s    hold                    writes do not come back from now on ...
 //	4s    release                 ... until now
@@ -81,7 +81,18 @@ func (p *player) play(line string) {
 	word, arg, _ := strings.Cut(rest, " ")
 	switch word {
 	case "begin":
-		p.w = NewWriter(Options{Track: !strings.Contains(arg, "no-track"), Interactive: strings.Contains(arg, "interactive")})
+		opt := Options{Track: !strings.Contains(arg, "no-track"), Interactive: strings.Contains(arg, "interactive")}
+		for word := range strings.FieldsSeq(arg) {
+			if text, ok := strings.CutPrefix(word, "dialect="); ok {
+				if opt.Dialect, err = ParseDialect(text); err != nil {
+					p.t.Fatal(err)
+				}
+			}
+			if text, ok := strings.CutPrefix(word, "environ="); ok {
+				opt.Environ = append(opt.Environ, text)
+			}
+		}
+		p.w = NewWriter(opt)
 		p.step(Begin{})
 	case "table":
 		p.step(Told{Table: parseTable(p.t, arg)})
@@ -156,7 +167,7 @@ func (p *player) print(mark, text string) {
 	fmt.Fprintf(&p.out, "%-7s %s %s\n", p.now.Sub(epochStart), mark, text)
 }
 
-// parseTable reads "EPOCH: announce PREFIX MED; withdraw PREFIX".
+// parseTable reads "EPOCH: announce PREFIX MED; withdraw PREFIX", with "path=N" and "neighbor=A" behind a route.
 func parseTable(t *testing.T, text string) Table {
 	t.Helper()
 	epoch, routes, _ := strings.Cut(text, ":")
@@ -175,6 +186,14 @@ func parseTable(t *testing.T, text string) Table {
 				t.Fatalf("route %q: %v", part, err)
 			}
 		}
+		for _, word := range words[2:] {
+			if text, ok := strings.CutPrefix(word, "path="); ok {
+				fmt.Sscan(text, &r.PathID)
+			}
+			if text, ok := strings.CutPrefix(word, "neighbor="); ok {
+				r.Neighbor = netip.MustParseAddr(text)
+			}
+		}
 		table.Routes = append(table.Routes, r)
 	}
 	return table
@@ -182,8 +201,11 @@ func parseTable(t *testing.T, text string) Table {
 
 func TestWriterPanics(t *testing.T) {
 	twice := Route{Prefix: netip.MustParsePrefix("203.0.113.1/32")}
+	one := twice
+	one.Neighbor = netip.MustParseAddr("192.0.2.2")
 	for name, in := range map[string]Input{
 		"a prefix twice":   Told{Table: Table{Routes: []Route{twice, twice}}},
+		"for all and one":  Told{Table: Table{Routes: []Route{twice, one}}},
 		"an invalid route": Told{Table: Table{Routes: []Route{{}}}},
 		"no input":         nil,
 	} {
@@ -200,7 +222,7 @@ func TestWriterPanics(t *testing.T) {
 
 // TestWriterIsPure looks for what would make the same inputs give other outputs.
 func TestWriterIsPure(t *testing.T) {
-	for _, file := range []string{"writer.go", "ribout.go", "decode.go", "encode.go"} {
+	for _, file := range []string{"writer.go", "ribout.go", "decode.go", "encode.go", "dialect.go", "community.go", "route.go"} {
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)

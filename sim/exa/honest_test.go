@@ -212,11 +212,15 @@ func describe(v exabgp.Verdict) string {
 	case exabgp.Refused:
 		return "error"
 	case exabgp.Session:
-		return fmt.Sprintf("session %s %t", v.Peer, v.Up)
+		return fmt.Sprintf("session %s %t", v.Sessions[0].Peer, v.Sessions[0].Up)
 	case exabgp.Keeps:
 		return fmt.Sprintf("keeps %t", v.Up)
 	case exabgp.Held:
-		return "held " + v.Prefix.String()
+		r := v.Routes[0]
+		if r.PathID != 0 {
+			return fmt.Sprintf("held %s path %d", r.Prefix, r.PathID)
+		}
+		return "held " + r.Prefix.String()
 	}
 	return v.Kind.String()
 }

@@ -3,8 +3,10 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -105,6 +107,9 @@ type Service struct {
 
 	Backup  BackupMode
 	Backups Backups
+	Nodes   []string // those of the service, this one among them; empty where nothing needs to know them
+	// Owners has the node that is authoritative for a VIP, where that is known. It is there where Order is.
+	Owners map[netip.Prefix]string
 	// Order has for each VIP the nodes that back it up, the first one to take it over first. It is there with
 	// BackupStandby and BackupsFirst, holds this node for every VIP of BackupFor, and never the VIP's owner.
 	Order map[netip.Prefix][]string
@@ -121,39 +126,29 @@ type Service struct {
 	Announce Announcement
 }
 
-// Check is one local check of a service: exactly one of Command, Args, HTTP, TCP, DNS, File and Systemd is set.
-type Check struct {
-	Name    string   // unique within the service; in the log and in the status record
-	Command string   // run by /bin/sh -c
-	Args    []string // run without a shell
-
-	Interval     time.Duration
-	FastInterval time.Duration // while a change of state is pending
-	Timeout      time.Duration
-	Rise, Fall   int           // results in a row
-	Jitter       time.Duration // the first run begins after a random part of it
-}
-
-// Announcement says with which path attributes a service's routes go to one neighbor, or to all.
+// Announcement says with which path attributes a service's routes go to one neighbor, or to all. No backup looks better than
+// the owner, and nothing that drains better than a backup: not in MED, nor in the length of the AS path, nor in LOCAL_PREF.
 type Announcement struct {
 	Own    Attributes // of an authoritative VIP
-	Backup Attributes // of one that this node backs up, as the first in the order; see StepMED and StepPrepend
+	Backup Attributes // of one that this node backs up
 	Drain  Attributes // of one that is about to be withdrawn where DrainStyle is DrainGShut, and of a last resort
 
-	// With backup = "standby" each further rank is announced with so much more: MED, and own AS numbers in front.
+	// With BackupStandby each further node in a VIP's Order has so much more MED, and so many more own AS numbers in front.
 	StepMED     uint32
 	StepPrepend int
 }
 
 // Attributes are path attributes in the forms of exabgp.Route: what is the same for all VIPs of a service in one role.
 type Attributes struct {
-	MED                                           uint32
-	NextHop4, NextHop6                            netip.Addr // the zero Addr means "self"
-	ASPath                                        string     // the whole path, or empty
-	Communities, LargeCommunities, ExtCommunities string
-	LocalPreference                               uint32
+	MED                uint32
+	NextHop4, NextHop6 netip.Addr // the zero Addr means "self"
+	// ASPath is the whole path as it is sent, the local AS first; empty leaves it to ExaBGP, which sends the local AS over eBGP
+	// and nothing over iBGP.
+	ASPath                                        string
+	Communities, LargeCommunities, ExtCommunities string // sorted, with one space between them
+	LocalPreference                               uint32 // with HasLocalPreference; over eBGP it is not sent (RFC 4271 section 5.1.5)
 	HasLocalPreference                            bool
-	PathID                                        uint32
+	PathID                                        uint32 // the same in every role, for with another one it would be another route
 }
 
 // NextHop is that of a VIP; the zero Addr means "self".
@@ -228,6 +223,11 @@ func ParseConfig(name, text string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	for i := range raw.Services {
+		if err := raw.Services[i].decodeChecks(&meta); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
 	seen := map[string]int{}
 	for _, key := range meta.Undecoded() {
 		k := key.String()
@@ -249,57 +249,98 @@ func explain(pe toml.ParseError) (text string) {
 }
 
 // letterCase reports keys with capitals: the library takes them for those without, and of two forms of one key either wins.
+// Where the file's author chooses the key, as for the header of a request, it may be anything.
 func (f *faults) letterCase(keys []toml.Key) {
 	seen := map[string]bool{}
 	for _, key := range keys {
-		if k := key.String(); k != strings.ToLower(k) && !seen[k] {
+		ours := key
+		for i, k := range key {
+			if k == "headers" || k == "ranks" || k == "owners" {
+				ours = key[:i+1]
+				break
+			}
+		}
+		if k := ours.String(); k != strings.ToLower(k) && !seen[k] {
 			seen[k] = true
 			f.add(k, "unknown key; remedy: write it in lower case, \"exazk check\" prints every key")
 		}
 	}
 }
 
+// shape says which keys of a file must be tables, lists of tables, or one of the two, with those below them.
+type shape struct {
+	table, list bool
+	below       map[string]shape
+}
+
+var fileShape = func() map[string]shape {
+	plain := shape{table: true}
+	announce := shape{table: true, below: map[string]shape{"backup": plain, "drain": plain}}
+	check := map[string]shape{"http": {table: true, below: map[string]shape{"headers": plain}}, "tcp": plain, "dns": plain, "file": plain, "systemd": plain}
+	return map[string]shape{
+		"log": plain, "zookeeper": plain, "exabgp": plain,
+		"service": {list: true, below: map[string]shape{
+			"check": {table: true, list: true, below: check}, "announce": announce, "ranks": plain, "owners": plain,
+			"neighbor": {list: true, below: map[string]shape{"announce": announce}},
+		}},
+	}
+}()
+
 // tables reports keys that must be tables and are not, and gives the text without them, so that the rest is checked as
 // well: the library ends at the first of them.
-func (f *faults) tables(shape map[string]any, text string) (string, error) {
+func (f *faults) tables(file map[string]any, text string) (string, error) {
 	before := len(f.list)
-	remove := func(in map[string]any, key, at string) {
-		if v, there := in[key]; there {
-			if _, ok := v.(map[string]any); !ok {
-				f.add(at, "%v is not a table; remedy: write [%s] on a line of its own and its keys below", quoted(v), strings.ReplaceAll(at, "[0]", ""))
-				delete(in, key)
-			}
-		}
-	}
-	for _, key := range []string{"log", "zookeeper", "exabgp"} {
-		remove(shape, key, key)
-	}
-	switch services := shape["service"].(type) {
-	case nil:
-	case []map[string]any:
-		for i, s := range services {
-			remove(s, "check", fmt.Sprintf("service[%d].check", i))
-			remove(s, "announce", fmt.Sprintf("service[%d].announce", i))
-		}
-	default:
-		f.add("service", "it is not a list of tables; remedy: write [[service]] on a line of its own, in double brackets")
-		delete(shape, "service")
-	}
+	f.tablesIn(file, "", fileShape)
 	if len(f.list) == before {
 		return text, nil
 	}
-	rest, err := toml.Marshal(shape)
+	rest, err := toml.Marshal(file)
 	return string(rest), err
+}
+
+var indices = regexp.MustCompile(`\[\d+\]`)
+
+func (f *faults) tablesIn(in map[string]any, at string, want map[string]shape) {
+	for _, key := range slices.Sorted(maps.Keys(want)) {
+		w, key, at := want[key], key, join(at, key)
+		switch v := in[key].(type) {
+		case nil:
+			continue
+		case map[string]any:
+			if w.table {
+				f.tablesIn(v, at, w.below)
+				continue
+			}
+		case []map[string]any:
+			if w.list {
+				for i := range v {
+					f.tablesIn(v[i], fmt.Sprintf("%s[%d]", at, i), w.below)
+				}
+				continue
+			}
+		}
+		if name := indices.ReplaceAllString(at, ""); w.table {
+			f.add(at, "%v is not a table; remedy: write [%s] on a line of its own and its keys below", quoted(in[key]), name)
+		} else {
+			f.add(at, "it is not a list of tables; remedy: write [[%s]] on a line of its own, in double brackets", name)
+		}
+		delete(in, key)
+	}
 }
 
 // faults collects everything that is wrong, so that one run shows it all.
 type faults struct {
-	place func(key string) string // where a key was given: file and line, or the name of a flag
-	list  []error
+	place   func(key string) string // where a key was given: file and line, or the name of a flag
+	localAS uint32                  // exabgp.local_as, which the paths of services need
+	list    []error
 }
 
+// add puts a fault down once: what several neighbors have from their service is as wrong as it is there.
 func (f *faults) add(key, format string, args ...any) {
-	f.list = append(f.list, fmt.Errorf("%s: "+format, append([]any{f.place(key)}, args...)...))
+	err := fmt.Errorf("%s: "+format, append([]any{f.place(key)}, args...)...)
+	if !slices.ContainsFunc(f.list, func(e error) bool { return e.Error() == err.Error() }) {
+		f.list = append(f.list, err)
+	}
 }
 
 // value is one key as it was given. A wrong type is kept in Err instead of ending the decoding, so that it is one
@@ -377,6 +418,18 @@ func kindOf(p any) string {
 	}
 }
 
+// anyValue is a key that may be of several types.
+type anyValue struct {
+	V   any
+	Set bool
+}
+
+// UnmarshalTOML implements toml.Unmarshaler.
+func (v *anyValue) UnmarshalTOML(in any) error {
+	v.V, v.Set = in, true
+	return nil
+}
+
 type (
 	textValue     = value[string]
 	boolValue     = value[bool]
@@ -411,47 +464,44 @@ type rawZooKeeper struct {
 type rawExaBGP struct {
 	NeighborTracking textValue     `toml:"neighbor_tracking"`
 	HoldTime         durationValue `toml:"hold_time"`
+	Dialect          textValue     `toml:"dialect"`
+	LocalAS          numberValue   `toml:"local_as"`
 	Neighbors        listValue     `toml:"neighbors"`
 }
 
 type rawService struct {
-	Name              textValue     `toml:"name"`
-	Authoritative     listValue     `toml:"authoritative"`
-	BackupFor         listValue     `toml:"backup_for"`
-	ZKPathService     textValue     `toml:"zk_path_service"`
-	ZKPathMaintenance textValue     `toml:"zk_path_maintenance"`
-	ZKPathFailback    textValue     `toml:"zk_path_failback"`
-	ZKPathStatus      textValue     `toml:"zk_path_status"`
-	OnZKLoss          textValue     `toml:"on_zk_loss"`
-	Overlap           durationValue `toml:"overlap"`
-	DrainTimeout      durationValue `toml:"drain_timeout"`
-	StartGrace        durationValue `toml:"start_grace"`
-	DrainStyle        textValue     `toml:"drain_style"`
-	Failback          textValue     `toml:"failback"`
-	FailbackDelay     durationValue `toml:"failback_delay"`
-	FlapHold          durationValue `toml:"flap_hold"`
-	LastResort        boolValue     `toml:"last_resort"`
-	MinNeighbors      numberValue   `toml:"min_neighbors"`
-	Check             rawCheck      `toml:"check"`
-	Announce          rawAnnounce   `toml:"announce"`
+	Name              textValue            `toml:"name"`
+	Authoritative     listValue            `toml:"authoritative"`
+	BackupFor         listValue            `toml:"backup_for"`
+	ZKPathService     textValue            `toml:"zk_path_service"`
+	ZKPathMaintenance textValue            `toml:"zk_path_maintenance"`
+	ZKPathFailback    textValue            `toml:"zk_path_failback"`
+	ZKPathStatus      textValue            `toml:"zk_path_status"`
+	Backup            textValue            `toml:"backup"`
+	Backups           textValue            `toml:"backups"`
+	Nodes             listValue            `toml:"nodes"`
+	Owners            map[string]textValue `toml:"owners"`
+	Ranks             map[string]listValue `toml:"ranks"`
+	OnZKLoss          textValue            `toml:"on_zk_loss"`
+	ZKLossAfter       durationValue        `toml:"zk_loss_after"`
+	Overlap           durationValue        `toml:"overlap"`
+	DrainTimeout      durationValue        `toml:"drain_timeout"`
+	StartGrace        durationValue        `toml:"start_grace"`
+	DrainStyle        textValue            `toml:"drain_style"`
+	Failback          textValue            `toml:"failback"`
+	FailbackDelay     durationValue        `toml:"failback_delay"`
+	FlapHold          durationValue        `toml:"flap_hold"`
+	LastResort        boolValue            `toml:"last_resort"`
+	MinNeighbors      numberValue          `toml:"min_neighbors"`
+	Neighbors         listValue            `toml:"neighbors"`
+	CheckRequire      anyValue             `toml:"check_require"`
+	Check             toml.Primitive       `toml:"check"` // a table or a list of tables; see decodeChecks
+	Announce          rawAnnounce          `toml:"announce"`
+	Neighbor          []rawNeighbor        `toml:"neighbor"`
 
+	checks        []rawCheck
+	listed        bool // the checks were given as a list
 	zooKeeperOnly bool // Flags.ZooKeeperOnly
-}
-
-type rawCheck struct {
-	Command      textValue     `toml:"command"`
-	Interval     durationValue `toml:"interval"`
-	FastInterval durationValue `toml:"fast_interval"`
-	Timeout      durationValue `toml:"timeout"`
-	Rise         numberValue   `toml:"rise"`
-	Fall         numberValue   `toml:"fall"`
-}
-
-type rawAnnounce struct {
-	MED       numberValue `toml:"med"`
-	BackupMED numberValue `toml:"backup_med"`
-	DrainMED  numberValue `toml:"drain_med"`
-	NextHop   textValue   `toml:"next_hop"`
 }
 
 func defaults() rawConfig {
@@ -459,7 +509,7 @@ func defaults() rawConfig {
 	r.Log.Level.V, r.Log.Format.V = "info", "text"
 	r.Log.Syslog.V, r.Log.SyslogFacility.V = true, "daemon"
 	r.ZooKeeper.SessionTimeout.V = 10 * time.Second
-	r.ExaBGP.NeighborTracking.V = "auto"
+	r.ExaBGP.NeighborTracking.V, r.ExaBGP.Dialect.V = "auto", "auto"
 	return r
 }
 
@@ -473,17 +523,11 @@ func (r *rawService) fillDefaults() {
 	orText(&r.Failback, string(FailbackAuto))
 	orDuration(&r.FlapHold, time.Minute)
 	orNumber(&r.MinNeighbors, 1)
-	orDuration(&r.Check.Interval, time.Second)
-	if fast := 200 * time.Millisecond; r.Check.Interval.V > 0 {
-		orDuration(&r.Check.FastInterval, min(fast, r.Check.Interval.V))
+	orText(&r.Backup, string(BackupOnDemand))
+	orText(&r.Backups, string(BackupsAll))
+	for i := range r.checks {
+		r.checks[i].fillDefaults()
 	}
-	orDuration(&r.Check.Timeout, time.Second)
-	orNumber(&r.Check.Rise, 3)
-	orNumber(&r.Check.Fall, 2)
-	orNumber(&r.Announce.MED, 100)
-	orNumber(&r.Announce.BackupMED, 200)
-	orNumber(&r.Announce.DrainMED, max(1000, r.Announce.BackupMED.V))
-	orText(&r.Announce.NextHop, "self")
 }
 
 func orText(v *textValue, d string) {
@@ -504,138 +548,15 @@ func orDuration(v *durationValue, d time.Duration) {
 	}
 }
 
-// Render writes the effective configuration as TOML, every key with the value in force.
-func (c *Config) Render() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "node = %q\n\n", c.Node)
-	fmt.Fprintf(&b, "[log]\nlevel = %q\nformat = %q\nsyslog = %v\nsyslog_facility = %q\n\n", c.Log.Level, c.Log.Format, c.Log.Syslog, c.Log.SyslogFacility)
-	fmt.Fprintf(&b, "[zookeeper]\nhosts = %s\nsession_timeout = %q\n\n", tomlList(c.ZooKeeper.Hosts), c.ZooKeeper.SessionTimeout)
-	tracking := "auto"
-	if !c.ExaBGP.TrackNeighbors {
-		tracking = "off"
-	}
-	var neighbors []string
-	for _, n := range c.ExaBGP.Neighbors {
-		neighbors = append(neighbors, n.String())
-	}
-	fmt.Fprintf(&b, "[exabgp]\nneighbor_tracking = %q\nhold_time = %q\nneighbors = %s\n", tracking, c.ExaBGP.HoldTime, tomlList(neighbors))
-	for i := range c.Services {
-		c.Services[i].render(&b)
-	}
-	return b.String()
-}
-
-func (s *Service) render(b *strings.Builder) {
-	nextHop := "self"
-	for _, a := range []netip.Addr{s.Announce.Own.NextHop4, s.Announce.Own.NextHop6} {
-		if a.IsValid() {
-			nextHop = a.String()
-		}
-	}
-	fmt.Fprintf(b, "\n[[service]]\nname = %q\nauthoritative = %s\nbackup_for = %s\n", s.Name, tomlList(vipTexts(s.Authoritative)), tomlList(vipTexts(s.BackupFor)))
-	fmt.Fprintf(b, "zk_path_service = %q\nzk_path_maintenance = %q\nzk_path_failback = %q\nzk_path_status = %q\n", s.ClaimsPath, s.MaintenancePath, s.FailbackPath, s.StatusPath)
-	fmt.Fprintf(b, "on_zk_loss = %q\noverlap = %q\ndrain_timeout = %q\nstart_grace = %q\nmin_neighbors = %d\n", s.OnZKLoss, s.Overlap, s.DrainTimeout, s.StartGrace, s.MinNeighbors)
-	fmt.Fprintf(b, "drain_style = %q\nfailback = %q\nfailback_delay = %q\nflap_hold = %q\nlast_resort = %v\n", s.DrainStyle, s.Failback, s.FailbackDelay, s.FlapHold, s.LastResort)
-	fmt.Fprintf(b, "[service.check]\ncommand = %s\ninterval = %q\nfast_interval = %q\ntimeout = %q\nrise = %d\nfall = %d\n", tomlString(s.Checks[0].Command), s.Checks[0].Interval, s.Checks[0].FastInterval, s.Checks[0].Timeout, s.Checks[0].Rise, s.Checks[0].Fall)
-	fmt.Fprintf(b, "[service.announce]\nmed = %d\nbackup_med = %d\ndrain_med = %d\nnext_hop = %q\n", s.Announce.Own.MED, s.Announce.Backup.MED, s.Announce.Drain.MED, nextHop)
-}
-
-// vipTexts writes host routes without their mask, as people write VIPs.
-func vipTexts(ps []netip.Prefix) []string {
-	out := make([]string, len(ps))
-	for i, p := range ps {
-		out[i] = p.String()
-		if p.IsSingleIP() {
-			out[i] = p.Addr().String()
-		}
-	}
-	return out
-}
-
-func tomlList(items []string) string {
-	q := make([]string, len(items))
-	for i, s := range items {
-		q[i] = tomlString(s)
-	}
-	return "[" + strings.Join(q, ", ") + "]"
-}
-
-// tomlString quotes any text, a command above all, the way TOML reads it; Go's %q has escapes that TOML lacks.
-func tomlString(s string) string {
-	b, err := toml.Marshal(map[string]string{"v": s})
-	if err != nil {
-		panic("bug: a string that TOML cannot hold: " + err.Error())
-	}
-	return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(string(b)), "v ="))
-}
-
-// lineIndex finds the line of a key. The TOML library tells positions for syntax errors only, and a fault without its
-// line is a search at 3 a.m.
-type lineIndex map[string][]int // "service[0].check.command" and, without the index, "service.check.command"
-
-func indexLines(text string) lineIndex {
-	ix := lineIndex{}
-	table, plain, services := "", "", -1
-	for n, line := range strings.Split(text, "\n") {
-		line = strings.TrimSpace(line)
-		switch {
-		case strings.HasPrefix(line, "["):
-			plain = strings.Trim(strings.TrimSpace(strings.SplitN(line, "#", 2)[0]), "[] \t")
-			if strings.HasPrefix(line, "[[") && plain == "service" {
-				services++
-			}
-			table = plain
-			if plain == "service" || strings.HasPrefix(plain, "service.") {
-				table = fmt.Sprintf("service[%d]%s", services, strings.TrimPrefix(plain, "service"))
-			}
-			ix.put(table, plain, n+1)
-		case strings.Contains(line, "=") && !strings.HasPrefix(line, "#"):
-			key := strings.Trim(strings.TrimSpace(strings.SplitN(line, "=", 2)[0]), `"'`)
-			ix.put(join(table, key), join(plain, key), n+1)
-		}
-	}
-	return ix
-}
-
-func join(table, key string) string {
-	if table == "" {
-		return key
-	}
-	return table + "." + key
-}
-
-func (ix lineIndex) put(key, plain string, line int) {
-	ix[key] = append(ix[key], line)
-	if plain != key {
-		ix[plain] = append(ix[plain], line)
-	}
-}
-
-// line is where a key is written, else where its table begins, else the first line.
-func (ix lineIndex) line(key string) int {
-	for key != "" {
-		if at := ix[key]; len(at) > 0 {
-			return at[0]
-		}
-		key = key[:max(strings.LastIndexByte(key, '.'), 0)]
-	}
-	return 1
-}
-
-// nth is where the nth occurrence of a key without an index is written.
-func (ix lineIndex) nth(key string, n int) int {
-	if at := ix[key]; n < len(at) {
-		return at[n]
-	}
-	return ix.line(key)
-}
-
 var (
 	logLevels        = []string{"debug", "info", "warn", "error"}
 	logFormats       = []string{"text", "json"}
 	syslogFacilities = []string{"kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"}
 	drainStyles      = []string{string(DrainWithdraw), string(DrainGShut)}
 	failbacks        = []string{string(FailbackAuto), string(FailbackManual)}
+	backupModes      = []string{string(BackupOnDemand), string(BackupStandby)}
+	backupsWords     = []string{string(BackupsAll), string(BackupsFirst)}
+	dialects         = []string{"auto", "3.4", "4.2", "5", "6"}
 	policies         = []string{string(PolicyHold), string(PolicyWithdraw), string(PolicyAnnounce)}
 )
 

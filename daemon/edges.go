@@ -28,11 +28,11 @@ func (c *Config) HealthConfig(s *Service) health.Config {
 		Service: s.Name, Require: s.Require,
 		Env: []string{"EXAZK_SERVICE=" + s.Name, "EXAZK_NODE=" + c.Node, "EXAZK_VIPS=" + strings.Join(s.claimNames(), " ")},
 	}
-	for _, check := range s.Checks {
+	for i := range s.Checks {
+		k := &s.Checks[i]
 		h.Checks = append(h.Checks, health.Check{
-			Name: check.Name, Probe: &health.Command{Line: check.Command, Args: check.Args},
-			Interval: check.Interval, FastInterval: check.FastInterval, Timeout: check.Timeout, Rise: check.Rise, Fall: check.Fall,
-			Jitter: check.Jitter,
+			Name: k.Name, Probe: k.Probe(), Interval: k.Interval, FastInterval: k.FastInterval, Timeout: k.Timeout,
+			Rise: k.Rise, Fall: k.Fall, Jitter: k.Jitter,
 		})
 	}
 	return h

@@ -40,14 +40,14 @@ func FlagsConfig(fl Flags) (*Config, error) {
 		Authoritative: listValue{V: fl.AuthIPs, Set: true},
 		BackupFor:     listValue{V: fl.NonAuthIPs, Set: true},
 	}
-	s.Check.Command = textValue{V: fl.LocalCheck, Set: true}
+	s.checks = []rawCheck{{Command: anyValue{V: fl.LocalCheck, Set: true}}}
 	s.ZKPathService = textValue{V: fl.PathService, Set: fl.PathService != ""}
 	s.ZKPathMaintenance = textValue{V: fl.PathMaintenance, Set: fl.PathMaintenance != ""}
 	if dir, node := path.Split(fl.PathMaintenance); fl.Name != "" && path.Base(dir) == fl.Name && plainName(node) {
 		raw.Node = textValue{V: node, Set: true}
 	}
 	if s.zooKeeperOnly = fl.ZooKeeperOnly; fl.ZooKeeperOnly {
-		s.Check.Command.V = "true" // never run
+		s.checks[0].Command.V = "true" // never run
 	}
 	raw.Services = []rawService{s}
 	return raw.resolve(&f)

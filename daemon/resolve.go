@@ -14,12 +14,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"exazk/exabgp"
 	"exazk/zkstate"
 )
-
-// maxMED is the largest MULTI_EXIT_DISC: four octets, RFC 4271 section 5.1.4. ExaBGP 3.4 ends and 4.2 does not answer
-// when it is given a larger one.
-const maxMED = 1<<32 - 1
 
 // resolve checks everything and gives what the daemon works with. Its error joins all faults that were found.
 func (r *rawConfig) resolve(f *faults) (*Config, error) {
@@ -38,6 +35,8 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 		ExaBGP: ExaBGPConfig{
 			TrackNeighbors: f.oneOf("exabgp.neighbor_tracking", r.ExaBGP.NeighborTracking, []string{"auto", "off"}) == "auto",
 			HoldTime:       f.duration("exabgp.hold_time", r.ExaBGP.HoldTime, 0, 65535*time.Second),
+			Dialect:        f.oneOf("exabgp.dialect", r.ExaBGP.Dialect, dialects),
+			LocalAS:        f.as("exabgp.local_as", r.ExaBGP.LocalAS),
 			Neighbors:      f.addresses("exabgp.neighbors", r.ExaBGP.Neighbors),
 		},
 	}
@@ -45,11 +44,12 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 	if len(r.Services) == 0 {
 		f.add("service", "no service; remedy: add a [[service]] table with a name, its VIPs and a check")
 	}
+	f.localAS = c.ExaBGP.LocalAS
 	used := map[string]string{} // what may occur once only, and where it occurred
 	for i := range r.Services {
 		key := fmt.Sprintf("service[%d]", i)
 		r.Services[i].fillDefaults()
-		c.Services = append(c.Services, r.Services[i].resolve(f, key, c.Node, used))
+		c.Services = append(c.Services, r.Services[i].resolve(f, key, c, used))
 	}
 	if h := c.ExaBGP.HoldTime; h > 0 && h < 3*time.Second {
 		f.add("exabgp.hold_time", "%v is shorter than BGP allows; remedy: write the session's hold time, 3s at least, or 0s (RFC 4271 section 4.2)", h)
@@ -60,7 +60,8 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 	return c, nil
 }
 
-func (r *rawService) resolve(f *faults, key, node string, used map[string]string) Service {
+func (r *rawService) resolve(f *faults, key string, c *Config, used map[string]string) Service {
+	node := c.Node
 	name := f.name(key+".name", r.Name, "a name for the service, such as \"apex\"")
 	f.once(used, "service "+name, key+".name", "the service %q is there twice", name)
 	s := Service{
@@ -81,33 +82,20 @@ func (r *rawService) resolve(f *faults, key, node string, used map[string]string
 		FlapHold:        f.duration(key+".flap_hold", r.FlapHold, 0, time.Hour),
 		LastResort:      f.boolean(key+".last_resort", r.LastResort),
 		MinNeighbors:    int(f.number(key+".min_neighbors", r.MinNeighbors, 1, 1000)),
-		Backup:          BackupOnDemand,
-		Backups:         BackupsAll,
-		Checks:          []Check{r.Check.resolve(f, key+".check")},
-		Require:         1,
+		Backup:          BackupMode(f.oneOf(key+".backup", r.Backup, backupModes)),
+		Backups:         Backups(f.oneOf(key+".backups", r.Backups, backupsWords)),
+		ZKLossAfter:     f.duration(key+".zk_loss_after", r.ZKLossAfter, 0, 24*time.Hour),
 	}
-	a := &s.Announce
-	if hop := f.nextHop(key+".announce.next_hop", r.Announce.NextHop, slices.Concat(s.Authoritative, s.BackupFor)); hop.Is4() {
-		a.Own.NextHop4 = hop
-	} else {
-		a.Own.NextHop6 = hop
-	}
-	a.Backup, a.Drain = a.Own, a.Own
-	a.Own.MED = uint32(f.number(key+".announce.med", r.Announce.MED, 0, maxMED))
-	a.Backup.MED = uint32(f.number(key+".announce.backup_med", r.Announce.BackupMED, 0, maxMED))
-	a.Drain.MED = uint32(f.number(key+".announce.drain_med", r.Announce.DrainMED, 0, maxMED))
 	if !r.zooKeeperOnly && r.Authoritative.Err == "" && r.BackupFor.Err == "" && len(r.Authoritative.V)+len(r.BackupFor.V) == 0 {
 		f.add(key+".authoritative", "no VIP; remedy: list this node's own in authoritative and the others' in backup_for")
 	}
-	if a.Backup.MED < a.Own.MED {
-		f.add(key+".announce.backup_med", "%d is better than med = %d; remedy: a backup must look worse, so give it a higher MED", a.Backup.MED, a.Own.MED)
-	}
-	if a.Drain.MED < a.Backup.MED {
-		f.add(key+".announce.drain_med", "%d is better than backup_med = %d; remedy: what is about to go must look worse, so give it a higher MED", a.Drain.MED, a.Backup.MED)
-	}
-	if need := time.Duration(s.Checks[0].Rise) * (s.Checks[0].Timeout + s.Checks[0].FastInterval); need > s.StartGrace {
-		f.add(key+".start_grace", "%v is shorter than a check may take to its first verdict (rise × (timeout + fast_interval) = %v), so every restart would withdraw; remedy: write a longer one", s.StartGrace, need)
-	}
+	s.Checks, s.Require = r.allChecks(f, key, s.StartGrace)
+	r.order(f, key, node, &s)
+	given := r.Announce.settings(f, key+".announce")
+	s.Announce = given.announcement(f, key+".announce", &s)
+	s.Neighbors = r.neighbors(f, key, &s, given, c.ExaBGP.Neighbors)
+	f.reachable(key, &s, c.ExaBGP.Neighbors)
+	f.enough(key, &s, c)
 	if s.StatusPath != "" && path.Base(s.StatusPath) != node {
 		f.add(key+".zk_path_status", "%q does not end in the node's name %q, by which the others find the record; remedy: end it in /%s", s.StatusPath, node, node)
 	}
@@ -115,29 +103,28 @@ func (r *rawService) resolve(f *faults, key, node string, used map[string]string
 	return s
 }
 
-func (r *rawCheck) resolve(f *faults, key string) Check {
-	c := Check{
-		Command:      r.Command.V,
-		Interval:     f.duration(key+".interval", r.Interval, 10*time.Millisecond, time.Hour),
-		FastInterval: f.duration(key+".fast_interval", r.FastInterval, 10*time.Millisecond, time.Hour),
-		Timeout:      f.duration(key+".timeout", r.Timeout, 10*time.Millisecond, time.Hour),
-		Rise:         int(f.number(key+".rise", r.Rise, 1, 1000)),
-		Fall:         int(f.number(key+".fall", r.Fall, 1, 1000)),
+// enough reports a number of neighbors that cannot be reached.
+func (f *faults) enough(key string, s *Service, c *Config) {
+	there := len(s.Neighbors)
+	if there == 0 {
+		there = len(c.ExaBGP.Neighbors)
 	}
-	switch {
-	case r.Command.Err != "":
-		f.add(key+".command", "%s", r.Command.Err)
-	case strings.TrimSpace(c.Command) == "":
-		f.add(key+".command", "no check; remedy: give a command that exits 0 while the service works, or \"true\" to announce without one")
-	case !utf8.ValidString(c.Command):
-		f.add(key+".command", "%q is not UTF-8; remedy: put the command into a script, and name that", c.Command)
-	case strings.ContainsRune(c.Command, 0):
-		f.add(key+".command", "%q contains a NUL byte; remedy: remove it", c.Command)
+	if there > 0 && s.MinNeighbors > there && c.ExaBGP.TrackNeighbors {
+		f.add(key+".min_neighbors", "%d is more than the %d neighbors listed, so no VIP would ever be claimed; remedy: write %d at most", s.MinNeighbors, there, there)
 	}
-	if c.FastInterval > c.Interval {
-		f.add(key+".fast_interval", "%v is slower than interval = %v; remedy: make it the shorter one", c.FastInterval, c.Interval)
+}
+
+// as is the number of an autonomous system, 0 where it is not given.
+func (f *faults) as(key string, v numberValue) uint32 {
+	if !v.Set {
+		return 0
 	}
-	return c
+	as := uint32(f.number(key, v, 1, 1<<32-1))
+	if err := exabgp.CheckASPath([]uint32{as}); err != nil && as > 0 {
+		f.addAll(key, err)
+		as = 1 // so that what is made of it is no further fault
+	}
+	return as
 }
 
 func (f *faults) boolean(key string, v boolValue) bool {
@@ -255,22 +242,6 @@ func serverAddress(h string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-func (f *faults) addresses(key string, v listValue) []netip.Addr {
-	if v.Err != "" {
-		f.add(key, "%s", v.Err)
-		return nil
-	}
-	var out []netip.Addr
-	for _, text := range v.V {
-		a, err := netip.ParseAddr(text)
-		if err != nil {
-			f.add(key, "%q is not an address; remedy: write the neighbor's address as in ExaBGP's configuration", text)
-		}
-		out = append(out, a)
-	}
-	return out
-}
-
 func (f *faults) vips(key string, v listValue, used map[string]string) []netip.Prefix {
 	if v.Err != "" {
 		f.add(key, "%s", v.Err)
@@ -315,28 +286,6 @@ func ParseVIP(text string) (netip.Prefix, error) {
 		return p, fmt.Errorf("%q cannot be announced: it is unspecified, loopback, multicast or link-local; remedy: use a routable address", text)
 	}
 	return p, nil
-}
-
-func (f *faults) nextHop(key string, v textValue, vips []netip.Prefix) netip.Addr {
-	if v.Err != "" {
-		f.add(key, "%s", v.Err)
-		return netip.Addr{}
-	}
-	if v.V == "self" {
-		return netip.Addr{}
-	}
-	a, err := netip.ParseAddr(v.V)
-	if err != nil || a.Zone() != "" || a.Is4In6() || !a.IsGlobalUnicast() {
-		f.add(key, "%q is not a next-hop; remedy: write \"self\" or a unicast address without zone", v.V)
-		return netip.Addr{}
-	}
-	for _, p := range vips {
-		if p.Addr().Is4() != a.Is4() {
-			f.add(key, "%s is not of the family of %s; remedy: write \"self\", or split the service by family", a, p)
-			break
-		}
-	}
-	return a
 }
 
 // znode checks a path; an absent one gets its default.

@@ -35,6 +35,8 @@ type Reason string
 const (
 	ReasonAuthoritative      Reason = "authoritative"       // announced: it is ours and we are serviceable
 	ReasonUnclaimed          Reason = "unclaimed"           // announced: it is another node's, and nobody claims it
+	ReasonStandby            Reason = "standby"             // announced: it is another node's, and backups are announced all the time
+	ReasonOutranked          Reason = "outranked"           // withdrawn: nobody claims it, and a node that comes before this one takes it over
 	ReasonClaimed            Reason = "claimed"             // withdrawn: its owner claims it
 	ReasonFailbackManual     Reason = "failback-manual"     // withdrawn: another node has it, until an operator gives it back
 	ReasonFailbackDelay      Reason = "failback-delay"      // withdrawn: another node has it, for failback_delay
@@ -92,6 +94,15 @@ const (
 	OthersServe                // a healthy node announces it
 )
 
+// Before says what the nodes do that come before this one in the order of a VIP's backups.
+type Before uint8
+
+const (
+	BeforeNone   Before = iota // there is none that could announce it, or it has had the time and does not
+	BeforeComing               // one could announce it by its record, and is about to
+	BeforeServes               // one has announced it for overlap
+)
+
 // Facts is everything that the verdict about one VIP depends on.
 type Facts struct {
 	Authoritative bool
@@ -103,6 +114,8 @@ type Facts struct {
 	Served        bool   // when the status records were last read, a healthy node announced it
 	Wait          Reason // why this node lets another one keep the VIP for now; empty if it does not
 	LastResort    bool   // last_resort is on
+	Standby       bool   // backup = "standby": backups are announced all the time
+	Before        Before // with backups = "first"
 	Drain         DrainState
 	Stopping      bool   // the drain is that of the process, not of the operator
 	StartOver     bool   // start_grace has passed: what is still unknown is not waited for any longer
@@ -208,6 +221,10 @@ func decideOwn(f Facts, keep func(Reason) Verdict) Verdict {
 // special happens while ZooKeeper is lost: the claims stay as they were last read, and so do the verdicts.
 func decideBackup(f Facts, keep func(Reason) Verdict) Verdict {
 	switch {
+	case f.Standby && f.Maintenance == PresenceUnknown && !f.StartOver:
+		return Verdict{Hold, Backup, ReasonMaintenanceUnknown}
+	case f.Standby && !f.Authoritative:
+		return Verdict{Announce, Backup, ReasonStandby} // the fabric chooses, with ZooKeeper or without
 	case f.ZooKeeperLost && f.OnZKLoss == PolicyWithdraw:
 		return Verdict{Withdraw, Backup, ReasonZooKeeperLost}
 	case f.ZooKeeperLost && f.OnZKLoss == PolicyAnnounce:
@@ -226,6 +243,8 @@ func decideBackup(f Facts, keep func(Reason) Verdict) Verdict {
 		return Verdict{Withdraw, Backup, ReasonClaimed}
 	case yields(f):
 		return Verdict{Withdraw, Backup, f.Wait}
+	case f.Before == BeforeServes, f.Before == BeforeComing && f.Last != Announce:
+		return Verdict{Withdraw, Backup, ReasonOutranked}
 	default:
 		return Verdict{Announce, Backup, ReasonUnclaimed}
 	}
@@ -289,12 +308,13 @@ func (c *Core) decide(now time.Time, slept bool) Decision {
 			d.Why = make([]VIPVerdict, 0, len(s.vips))
 		}
 		c.stepClaims(now, s)
+		c.stepBefore(now, s)
 		c.stepMaintenance(now, s, &d.Want)
 		c.stepDrain(now, s)
 		for _, v := range s.vips {
 			verdict := Decide(c.facts(now, s, v))
 			v.adopt(verdict, s.conf)
-			if s.health.State == health.Healthy && v.announced() && c.audible() {
+			if s.health.State == health.Healthy && c.announced(v) {
 				v.away = false // it serves again
 			}
 			d.Why = append(d.Why, VIPVerdict{s.conf.Name, v.name, verdict, c.detail(s, v, verdict)})

@@ -27,7 +27,7 @@ func everyFacts(f func(Facts)) {
 				for dr := NotDraining; dr <= Drained; dr++ {
 					for o := OthersUnread; o <= OthersServe; o++ {
 						for last := Hold; last <= Withdraw; last++ {
-							for bits := range 1024 {
+							for bits := range 4096 {
 								f(factsOf(bits, Facts{Health: h, Maintenance: m, Claim: cl, Drain: dr, Others: o, Last: last}))
 							}
 						}
@@ -42,7 +42,13 @@ func everyFacts(f func(Facts)) {
 func factsOf(bits int, f Facts) Facts {
 	bit := func(n int) bool { return bits>>n&1 == 1 }
 	f.Authoritative, f.Stopping, f.StartOver, f.ZooKeeperLost, f.Stale, f.LastResort = bit(0), bit(1), bit(2), bit(3), bit(4), bit(5)
-	f.Unheard, f.Served = bit(7), bit(9)
+	f.Unheard, f.Served, f.Standby = bit(7), bit(9), bit(10)
+	if bit(11) {
+		f.Before = BeforeComing
+		if bit(4) {
+			f.Before = BeforeServes
+		}
+	}
 	if f.OnZKLoss = PolicyHold; bit(8) && f.Last == Announce {
 		f.LastReason = ReasonLastResort
 	}
@@ -87,9 +93,12 @@ func TestDecideKeepsThePromises(t *testing.T) {
 		case f.Wait != "" && (f.Others == OthersServe && (f.Last != Announce || f.Unheard) || f.Others == OthersUnread && f.Last == Withdraw && f.Served): // may wait
 		case f.Authoritative && v.Action == Withdraw && f.Claim != ClaimPresent && f.Claim != ClaimReturns:
 			t.Fatalf("%+v: the own VIP of a healthy node: %v", f, v)
+		case !f.Authoritative && f.Standby && (f.Maintenance != PresenceUnknown || f.StartOver) && v.Action != Announce:
+			t.Fatalf("%+v: a standby is always announced: %v", f, v)
+		case !f.Authoritative && f.Standby:
 		case !f.Authoritative && f.Claim == ClaimUnread && !f.ZooKeeperLost && v.Action != Hold:
 			t.Fatalf("%+v: claims never read: %v", f, v)
-		case !f.Authoritative && f.Claim == ClaimAbsent && f.Maintenance == PresenceAbsent && !f.ZooKeeperLost && v.Action != Announce:
+		case !f.Authoritative && f.Claim == ClaimAbsent && f.Maintenance == PresenceAbsent && !f.ZooKeeperLost && v.Action != Announce && (f.Before == BeforeNone || f.Before == BeforeComing && f.Last == Announce):
 			t.Fatalf("%+v: nobody claims it: %v", f, v)
 		case f.Claim == ClaimReturns && f.Last == Announce && !f.ZooKeeperLost && f.Maintenance == PresenceAbsent && v.Action != Announce:
 			t.Fatalf("%+v: within overlap both announce: %v", f, v)
@@ -103,8 +112,8 @@ func TestDecideKeepsThePromises(t *testing.T) {
 // TestCoreFilesArePure fails when a file of the core imports what decides nothing, or starts a goroutine, makes a
 // channel or reads the clock.
 func TestCoreFilesArePure(t *testing.T) {
-	allowed := []string{"cmp", "fmt", "net/netip", "slices", "time", "exazk/exabgp", "exazk/health", "exazk/link", "exazk/zkstate"}
-	for _, file := range []string{"core.go", "state.go", "event.go", "neighbor.go", "drain.go", "failback.go", "rib.go", "status.go"} {
+	allowed := []string{"cmp", "fmt", "net/netip", "slices", "strconv", "strings", "time", "exazk/exabgp", "exazk/health", "exazk/link", "exazk/zkstate"}
+	for _, file := range []string{"core.go", "state.go", "event.go", "neighbor.go", "drain.go", "failback.go", "rank.go", "reload.go", "rib.go", "status.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -253,7 +262,7 @@ func checkDecision(t *testing.T, c *Core, now time.Time, d Decision) {
 			t.Errorf("a route that is not configured: %v", r)
 		case !r.Withdraw && s.health.State == health.Unhealthy:
 			t.Errorf("a sick node announces %v", r)
-		case !r.Withdraw && c.tracking && c.established() == 0:
+		case !r.Withdraw && !c.audible(s):
 			t.Errorf("announced while no neighbor is up: %v", r)
 		}
 	}
@@ -265,9 +274,9 @@ func checkDecision(t *testing.T, c *Core, now time.Time, d Decision) {
 		switch {
 		case !v.authoritative || v.last.Action != Announce || v.last.Role != Authoritative:
 			t.Errorf("claims %s, which it does not announce as its own: %v", key.VIP, v.last)
-		case !v.accepted():
+		case !c.accepted(v):
 			t.Errorf("claims %s before its route was acknowledged", key.VIP)
-		case s.drainSince != nil, c.established() < 1:
+		case s.drainSince != nil, c.established(s) < 1:
 			t.Errorf("claims %s while drained or unheard", key.VIP)
 		}
 	}

@@ -63,7 +63,7 @@ func (c *Core) stepHandover(now time.Time, s *service, v *vip) {
 		v.taker, v.taken = node, now
 	}
 	switch {
-	case v.last.Action == Withdraw, c.listed && !c.audible():
+	case v.last.Action == Withdraw, c.listed && !c.audible(s):
 		v.drain = Drained // nobody hears it from us
 	case taken && !now.Before(v.taken.Add(s.conf.Overlap)):
 		v.drain = Drained
@@ -114,7 +114,7 @@ func (c *Core) exit(now time.Time) Exit {
 	}
 	for _, s := range c.services {
 		for _, v := range s.vips {
-			if v.last.Action != Withdraw || !v.acked {
+			if v.last.Action != Withdraw || !v.acked() {
 				return Stay
 			}
 		}

@@ -9,6 +9,10 @@ import (
 
 // setHealth counts failures that come close together, so that a check that flaps moves its VIPs ever more rarely.
 func (s *service) setHealth(now time.Time, ch health.Changed) {
+	if ch.State == s.health.State { // a check that was configured anew says what the one before said
+		s.health = ch
+		return
+	}
 	switch ch.State {
 	case health.Healthy:
 		s.passing = now
@@ -76,8 +80,8 @@ func (c *Core) wait(now time.Time, s *service, v *vip) Reason {
 
 // back is since when the node could serve again.
 func (c *Core) back(s *service) time.Time {
-	t := c.started
-	for _, u := range []time.Time{s.passing, c.heard} {
+	t := s.started
+	for _, u := range []time.Time{s.passing, s.heard} {
 		if u.After(t) {
 			t = u
 		}

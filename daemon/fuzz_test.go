@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,32 +23,56 @@ func FuzzConfig(f *testing.F) {
 		f.Add(string(text))
 	}
 	for _, text := range []string{
-		"", storyConfig, "log = 1\nservice = 2\n", "[service]\nname = 1\n", "service = [1]\n", "zookeeper.hosts = [\"a\"]\n\"a b\" = 1\n",
+		"", storyConfig, fullConfig, "log = 1\nservice = 2\n", "[service]\nname = 1\n", "service = [1]\n", "zookeeper.hosts = [\"a\"]\n\"a b\" = 1\n",
 		storyConfig + "[service.announce]\nnext_hop = \"192.0.2.1\"\nmed = 1\n[exabgp]\nneighbors = [\"2001:db8::1\", 5]\nhold_time = \"3s\"\n",
 		"service = [{name = \"a\", authoritative = [\"192.0.2.1\"], check = {command = \"true\"}}]\n",
 	} {
 		f.Add(text)
 	}
-	place := regexp.MustCompile(`^f\.toml:(\d+): \S`)
-	f.Fuzz(func(t *testing.T, text string) {
-		cfg, err := ParseConfig("f.toml", text)
-		if (cfg == nil) == (err == nil) {
-			t.Fatalf("configuration %v, error %v", cfg, err)
+	f.Fuzz(parses)
+}
+
+// FuzzConfigValues puts any value in the place of another one in a file that has every key.
+func FuzzConfigValues(f *testing.F) {
+	lines := strings.Split(fullConfig, "\n")
+	for i, line := range lines {
+		_, value, _ := strings.Cut(line, " = ")
+		f.Add(uint(i), value)
+		f.Add(uint(i), "-1")
+		f.Add(uint(i), `["", 1, "node1"]`)
+	}
+	f.Fuzz(func(t *testing.T, n uint, value string) {
+		i := int(n % uint(len(lines)))
+		key, _, given := strings.Cut(lines[i], " = ")
+		if !given {
+			t.Skip("no key")
 		}
-		if err == nil {
-			accepted(t, cfg)
-			return
-		}
-		if text := err.Error(); strings.HasPrefix(text, "f.toml: toml: ") && (strings.Contains(text, "line ") || strings.Contains(text, "last key ")) {
-			return // in the library's words
-		}
-		for _, fault := range faultsOf(err) {
-			at := place.FindStringSubmatch(fault)
-			if at == nil || len(at[1]) > 6 || !strings.Contains(fault, "; remedy: ") {
-				t.Errorf("fault without its place or remedy: %q", fault)
-			}
-		}
+		changed := slices.Clone(lines)
+		changed[i] = key + " = " + value
+		parses(t, strings.Join(changed, "\n"))
 	})
+}
+
+var place = regexp.MustCompile(`^f\.toml:(\d+): \S`)
+
+func parses(t *testing.T, text string) {
+	cfg, err := ParseConfig("f.toml", text)
+	if (cfg == nil) == (err == nil) {
+		t.Fatalf("configuration %v, error %v", cfg, err)
+	}
+	if err == nil {
+		accepted(t, cfg)
+		return
+	}
+	if text := err.Error(); strings.HasPrefix(text, "f.toml: toml: ") && (strings.Contains(text, "line ") || strings.Contains(text, "last key ")) {
+		return // in the library's words
+	}
+	for _, fault := range faultsOf(err) {
+		at := place.FindStringSubmatch(fault)
+		if at == nil || len(at[1]) > 6 || !strings.Contains(fault, " remedy: ") {
+			t.Errorf("fault without its place or remedy: %q", fault)
+		}
+	}
 }
 
 // FuzzFlags reads any values of the Python tool's flags. It must never panic; an error names the flag.
@@ -71,7 +96,7 @@ func FuzzFlags(f *testing.F) {
 		}
 		for _, fault := range faultsOf(err) {
 			named := strings.HasPrefix(fault, "--") || strings.Contains(fault, " (has no flag; use --config): ")
-			if !named || !strings.Contains(fault, "; remedy: ") {
+			if !named || !strings.Contains(fault, " remedy: ") {
 				t.Errorf("fault without its flag or remedy: %q", fault)
 			}
 		}
@@ -103,8 +128,10 @@ func accepted(t *testing.T, cfg *Config) {
 		for _, v := range s.vips {
 			for _, a := range []Action{Announce, Withdraw} {
 				v.adopt(Verdict{Action: a}, s.conf)
-				if c := v.want.Command(); strings.ContainsAny(c, "\n;") {
-					t.Errorf("command %q", c)
+				for _, ad := range v.adverts {
+					if c := ad.want.Command(); strings.ContainsAny(c, "\n;") {
+						t.Errorf("command %q", c)
+					}
 				}
 			}
 		}
@@ -119,4 +146,16 @@ func accepted(t *testing.T, cfg *Config) {
 }
 
 // normal is a configuration as text, in which an empty list is none.
-func normal(cfg *Config) string { return fmt.Sprintf("%+v", *cfg) }
+func normal(cfg *Config) string {
+	var b strings.Builder
+	for _, s := range cfg.Services {
+		for _, c := range s.Checks {
+			fmt.Fprintf(&b, "%s %q %q %+v %+v %+v %+v %+v %v %v %v %d %d %v\n", c.Name, c.Command, c.Args, c.HTTP, c.TCP, c.DNS, c.File, c.Systemd, c.Interval, c.FastInterval, c.Timeout, c.Rise, c.Fall, c.Jitter)
+		}
+		s.Checks = nil // which holds pointers
+		fmt.Fprintf(&b, "%+v\n", s)
+	}
+	rest := *cfg
+	rest.Services = nil
+	return fmt.Sprintf("%s%+v", b.String(), rest)
+}

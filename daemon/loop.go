@@ -20,6 +20,7 @@ type Speaker interface{ Set(exabgp.Table) }
 // Store takes what should lie in ZooKeeper. Neither call waits.
 type Store interface {
 	Set(zkstate.Want)
+	Reconfigure([]zkstate.Service)
 	Resync()
 }
 
@@ -110,6 +111,9 @@ func (l *Loop) step(ev Event) {
 	if d.Table.Epoch != l.last.Table.Epoch || !slices.Equal(d.Table.Routes, l.last.Table.Routes) {
 		l.speaker.Set(d.Table)
 	}
+	if r, ok := ev.(Reload); ok {
+		l.store.Reconfigure(r.Config.Store(l.core.id).Services)
+	}
 	if !d.Want.Equal(l.last.Want) {
 		l.store.Set(d.Want)
 	}
@@ -130,11 +134,11 @@ func (l *Loop) step(ev Event) {
 func (l *Loop) logVerdicts(d Decision) {
 	for i, now := range d.Why {
 		from := "none"
-		if i < len(l.last.Why) {
-			if l.last.Why[i].Verdict == now.Verdict {
+		if was, there := l.verdict(i, now); there {
+			if was == now.Verdict {
 				continue
 			}
-			from = l.last.Why[i].Action.String()
+			from = was.Action.String()
 		}
 		log := l.log.WithFields(logrus.Fields{
 			"service": now.Service, "vip": now.VIP, "from": from, "to": now.Action.String(), "role": now.Role.String(), "reason": string(now.Reason),
@@ -153,6 +157,18 @@ func (l *Loop) logVerdicts(d Decision) {
 	}
 }
 
+// verdict is the one before about the same VIP, which is at the same place unless the configuration was changed.
+func (l *Loop) verdict(i int, now VIPVerdict) (was Verdict, there bool) {
+	same := func(w VIPVerdict) bool { return w.Service == now.Service && w.VIP == now.VIP }
+	if i >= len(l.last.Why) || !same(l.last.Why[i]) {
+		i = slices.IndexFunc(l.last.Why, same)
+	}
+	if i < 0 {
+		return Verdict{}, false
+	}
+	return l.last.Why[i].Verdict, true
+}
+
 // logNeighbors writes one line for every neighbor whose session came up or went down. ExaBGP's tries to connect in
 // between are not transitions.
 func (l *Loop) logNeighbors(before []neighbor) {
@@ -164,7 +180,7 @@ func (l *Loop) logNeighbors(before []neighbor) {
 		if from.usable() == n.usable() {
 			continue
 		}
-		log := l.log.WithFields(logrus.Fields{"event": "neighbor", "neighbor": n.id.Peer.String(), "from": from.word(), "to": n.word(), "established": l.core.established()})
+		log := l.log.WithFields(logrus.Fields{"event": "neighbor", "neighbor": n.id.Peer.String(), "from": from.word(), "to": n.word(), "established": l.core.up()})
 		if n.usable() {
 			log.Info("neighbor changed")
 		} else {

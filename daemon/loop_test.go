@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -43,6 +44,12 @@ func (r *recorder) Set(w zkstate.Want) {
 	wish := w.Claims[zkstate.ClaimKey{Service: "apex", VIP: "10.20.255.1"}]
 	r.calls = append(r.calls, "claim "+wish.String())
 	r.want = w
+}
+
+func (r *recorder) Reconfigure(services []zkstate.Service) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, fmt.Sprintf("reconfigure %d", len(services)))
 }
 
 func (r *recorder) Resync() {

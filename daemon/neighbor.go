@@ -99,14 +99,14 @@ func (c *Core) afterNeighbors(now time.Time) (changed bool) {
 	if !c.tracking {
 		return false
 	}
-	n := c.established()
-	if n == 0 {
-		changed = !c.heard.IsZero()
-		c.heard = time.Time{}
-	} else if c.heard.IsZero() {
-		c.heard, changed = now, true
-	}
 	for _, s := range c.services {
+		n := c.established(s)
+		if n == 0 {
+			changed = changed || !s.heard.IsZero()
+			s.heard = time.Time{}
+		} else if s.heard.IsZero() {
+			s.heard, changed = now, true
+		}
 		if n >= s.conf.MinNeighbors {
 			continue
 		}
@@ -241,7 +241,8 @@ func (c *Core) neighbor(id exabgp.Neighbor) *neighbor {
 	return c.neighbor(id)
 }
 
-func (c *Core) established() int {
+// up counts the sessions that are up.
+func (c *Core) up() int {
 	n := 0
 	for i := range c.neighbors {
 		if c.neighbors[i].usable() {
@@ -251,5 +252,28 @@ func (c *Core) established() int {
 	return n
 }
 
-// audible says whether a route that is written now reaches anybody.
-func (c *Core) audible() bool { return !c.tracking || c.established() > 0 }
+// established counts the sessions over which a service is heard.
+func (c *Core) established(s *service) int {
+	n := 0
+	for i := range c.neighbors {
+		if c.neighbors[i].usable() && s.speaksTo(c.neighbors[i].id.Peer) {
+			n++
+		}
+	}
+	return n
+}
+
+// speaksTo says whether a service is announced to a peer.
+func (s *service) speaksTo(peer netip.Addr) bool {
+	return len(s.conf.Neighbors) == 0 || slices.ContainsFunc(s.conf.Neighbors, func(n Neighbor) bool { return n.Address == peer })
+}
+
+// audible says whether a route of a service that is written now reaches anybody.
+func (c *Core) audible(s *service) bool { return !c.tracking || c.established(s) > 0 }
+
+// hears says whether a route that is written now reaches a neighbor, or any one where to is the zero Addr.
+func (c *Core) hears(to netip.Addr) bool {
+	return !c.tracking || slices.ContainsFunc(c.neighbors, func(n neighbor) bool {
+		return n.usable() && (!to.IsValid() || n.id.Peer == to)
+	})
+}

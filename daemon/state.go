@@ -64,12 +64,12 @@ type Core struct {
 
 	epoch     uint64
 	neighbors []neighbor              // sorted by peer, then local address
-	heard     time.Time               // since when a neighbor is up; zero while none is
 	links     map[string]link.Changed // by interface; see linkDown for why their order does not matter
 	listed    bool                    // something is known about neighbors
 
 	zk        zkstate.SessionChanged
 	everRead  bool      // a session was connected in this life
+	lostAt    time.Time // when the last one was lost; zero while there is one
 	settle    time.Time // absences of claims do not count before
 	unsettled bool      // ZooKeeper went away again before that
 	fresh     time.Time // readings that began before are ignored: the process slept since
@@ -79,6 +79,7 @@ type Core struct {
 	gone     bool // ExaBGP ended or is ending
 
 	services []*service
+	former   []exabgp.Route // withdraws of what this process announced by a configuration before this one
 
 	// While nothing happens and no deadline passes, a Step only repeats the decision before: a node with many VIPs must
 	// not think about each of them every second.
@@ -90,6 +91,7 @@ type Core struct {
 
 type service struct {
 	conf        *Service
+	started     time.Time // when this process began to serve it
 	health      health.Changed
 	passing     time.Time     // since when the check passes
 	failing     time.Time     // when the check began to fail, the last time
@@ -106,8 +108,9 @@ type service struct {
 	peersRead   bool      // since the process last slept and since ZooKeeper was last away
 	current     bool      // the claims were read since the process last slept and since ZooKeeper was last away
 	drainSince  *time.Time
-	blind       bool   // the others could not be seen or believed in the step before
-	vips        []*vip // in NLRI order
+	blind       bool      // the others could not be seen or believed in the step before
+	heard       time.Time // since when a neighbor is up; zero while none is
+	vips        []*vip    // in NLRI order
 }
 
 // vip is what is known and decided about one VIP.
@@ -115,22 +118,24 @@ type vip struct {
 	name          string
 	prefix        netip.Prefix
 	authoritative bool
+	before        []string // the nodes that back it up and come before this one
+
+	unclaimed time.Time // since when nobody claims it, where before counts
+	leader    string    // the first node of before that announces it by its record
+	led       time.Time // since when
+	ahead     Before    // what follows from that
 
 	raw      zkstate.Claim // as last read
 	readOnce bool
 	view     ClaimView // what is made of it: settling and overlap considered
-	before   ClaimView // the view before it became ClaimReturns
+	earlier  ClaimView // the view before it became ClaimReturns
 	returned time.Time // when view became ClaimReturns
 
 	recorded Others // what the status records said when they were last read, whenever that was; OthersUnread before
 
 	last      Verdict
-	want      exabgp.Route // follows from last; meaningless while that is Hold
-	ack       exabgp.RouteAccepted
-	acked     bool // ack is about want
-	held      bool // the last answer was that to an announce, and no withdraw was wanted since
-	refused   bool // the last answer to want was "error"
-	needEpoch uint64
+	adverts   []advert // one for each neighbor that is chosen, or one for all
+	needEpoch uint64   // acknowledgements of an older epoch do not count
 
 	away  bool // it was away while another node took over, and has not been announced since
 	asked bool // whether it was away before the start is decided
@@ -146,26 +151,42 @@ type vip struct {
 func NewCore(cfg *Config, id Identity) *Core {
 	c := &Core{id: id, links: map[string]link.Changed{}, track: cfg.ExaBGP.TrackNeighbors, tracking: cfg.ExaBGP.TrackNeighbors, only: cfg.ExaBGP.Neighbors, holdTime: cfg.ExaBGP.HoldTime}
 	for i := range cfg.Services {
-		conf := &cfg.Services[i]
-		s := &service{conf: conf, health: health.Changed{Service: conf.Name}}
-		for _, p := range conf.Authoritative {
-			s.vips = append(s.vips, newVIP(p, true))
-		}
-		for _, p := range conf.BackupFor {
-			s.vips = append(s.vips, newVIP(p, false))
-		}
-		slices.SortFunc(s.vips, func(a, b *vip) int { return comparePrefixes(a.prefix, b.prefix) })
-		c.services = append(c.services, s)
+		c.services = append(c.services, newService(cfg, &cfg.Services[i]))
 	}
 	return c
 }
 
-func newVIP(p netip.Prefix, authoritative bool) *vip {
+func newService(cfg *Config, conf *Service) *service {
+	s := &service{conf: conf, health: health.Changed{Service: conf.Name}}
+	for _, p := range conf.Authoritative {
+		s.vips = append(s.vips, newVIP(cfg, conf, p, true))
+	}
+	for _, p := range conf.BackupFor {
+		s.vips = append(s.vips, newVIP(cfg, conf, p, false))
+	}
+	slices.SortFunc(s.vips, func(a, b *vip) int { return comparePrefixes(a.prefix, b.prefix) })
+	return s
+}
+
+func newVIP(cfg *Config, conf *Service, p netip.Prefix, authoritative bool) *vip {
 	role := Backup
 	if authoritative {
 		role = Authoritative
 	}
-	return &vip{name: ClaimName(p), prefix: p, authoritative: authoritative, last: Verdict{Action: Hold, Role: role}}
+	v := &vip{name: ClaimName(p), prefix: p, authoritative: authoritative, last: Verdict{Action: Hold, Role: role}}
+	v.before = conf.Order[p]
+	if i := slices.Index(v.before, cfg.Node); i >= 0 {
+		v.before = v.before[:i]
+	}
+	rank := len(v.before) + 1
+	if len(conf.Neighbors) == 0 {
+		v.adverts = []advert{{attrs: newRoles(&conf.Announce, rank, cfg.ExaBGP.LocalAS)}}
+	}
+	for i := range conf.Neighbors {
+		n := &conf.Neighbors[i]
+		v.adverts = append(v.adverts, advert{to: n.Address, attrs: newRoles(&n.Announce, rank, cfg.ExaBGP.LocalAS)})
+	}
+	return v
 }
 
 func comparePrefixes(a, b netip.Prefix) int {
@@ -177,6 +198,9 @@ func comparePrefixes(a, b netip.Prefix) int {
 func (c *Core) noticeSleep(now time.Time) bool {
 	if c.started.IsZero() {
 		c.started, c.last = now, now
+		for _, s := range c.services {
+			s.started = now
+		}
 	}
 	// The monotonic clock stands still while a machine is suspended, the wall clock does not. A wall clock that was set
 	// looks the same, and costs a reading.
@@ -213,6 +237,8 @@ func (c *Core) apply(now time.Time, ev Event) (news bool) {
 		}
 	case FromLink:
 		c.setLink(now, ev.Changed)
+	case Reload:
+		c.reload(now, ev.Config)
 	case FromExaBGP:
 		switch ev := ev.Event.(type) {
 		case exabgp.NeighborHeard:
@@ -237,12 +263,12 @@ func (c *Core) applyExaBGP(now time.Time, ev exabgp.Event) {
 		c.tracking = false // until ExaBGP tells something after all
 	case exabgp.EventsMissing: // the neighbors are polled from now on; the log has the remedy
 	case exabgp.RouteAccepted:
-		if v := c.vip(ev.Route.Prefix); v != nil {
-			v.accept(ev)
+		if a := c.advert(ev.Route); a != nil {
+			a.accept(ev)
 		}
 	case exabgp.RouteRefused:
-		if v := c.vip(ev.Route.Prefix); v != nil && ev.Route == v.want {
-			v.acked, v.held, v.refused = false, false, true
+		if a := c.advert(ev.Route); a != nil {
+			a.refuse(ev.Route)
 		}
 	case exabgp.ShuttingDown, exabgp.Gone:
 		c.gone = true
@@ -262,6 +288,12 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 		} else {
 			c.unsettled = c.unsettled || now.Before(c.settle) // the others could not come back either
 			c.outdate()
+		}
+		switch {
+		case ev.State == zkstate.Connected, ev.State == zkstate.Suspended:
+			c.lostAt = time.Time{}
+		case c.lostAt.IsZero():
+			c.lostAt = now
 		}
 		c.zk = ev
 	case zkstate.ClaimsRead:
@@ -311,30 +343,37 @@ func (c *Core) service(name string) *service {
 	return nil
 }
 
-func (c *Core) vip(p netip.Prefix) *vip {
+// advert finds the one that a route is of; nil if it belongs to no configured VIP.
+func (c *Core) advert(r exabgp.Route) *advert {
 	for _, s := range c.services {
 		for _, v := range s.vips {
-			if v.prefix == p {
-				return v
+			if v.prefix == r.Prefix {
+				return v.advert(r)
 			}
 		}
 	}
 	return nil
 }
 
-// lost says whether ZooKeeper has been away for so long that our claims must be assumed gone.
+// lost says whether ZooKeeper has been away for so long that our claims must be assumed gone, and zk_loss_after longer.
 func (c *Core) lost(now time.Time, s *service) bool {
-	switch c.zk.State {
-	case zkstate.Lost:
-		return true
-	case zkstate.Connecting:
-		return c.everRead || c.startOver(now, s)
+	since := c.lostSince(s)
+	return !since.IsZero() && !now.Before(since.Add(s.conf.ZKLossAfter))
+}
+
+// lostSince is when ZooKeeper was lost: zero while it is not, and in the future where a process that has just started may yet reach it.
+func (c *Core) lostSince(s *service) time.Time {
+	switch {
+	case c.zk.State == zkstate.Lost, c.zk.State == zkstate.Connecting && c.everRead:
+		return c.lostAt
+	case c.zk.State == zkstate.Connecting:
+		return s.started.Add(s.conf.StartGrace)
 	}
-	return false
+	return time.Time{}
 }
 
 func (c *Core) startOver(now time.Time, s *service) bool {
-	return now.Sub(c.started) >= s.conf.StartGrace
+	return now.Sub(s.started) >= s.conf.StartGrace
 }
 
 // claimOf is the view of a VIP's claim. That of a node's own VIP counts as unread until it is known whether the node was
@@ -357,12 +396,14 @@ func (c *Core) facts(now time.Time, s *service, v *vip) Facts {
 		Served:        v.recorded == OthersServe,
 		Wait:          c.wait(now, s, v),
 		LastResort:    s.conf.LastResort,
+		Standby:       s.conf.Backup == BackupStandby,
+		Before:        v.ahead,
 		Drain:         v.drain,
 		Stopping:      c.stopping != nil,
 		StartOver:     c.startOver(now, s),
 		ZooKeeperLost: c.lost(now, s),
 		OnZKLoss:      s.conf.OnZKLoss,
-		Unheard:       c.tracking && c.listed && c.established() == 0,
+		Unheard:       c.tracking && c.listed && c.established(s) == 0,
 		LastReason:    v.last.Reason,
 		Last:          v.last.Action,
 		LastRole:      v.last.Role,
@@ -374,22 +415,22 @@ func (c *Core) facts(now time.Time, s *service, v *vip) Facts {
 // came back counts as present only after overlap, and only in a connected session: while we cannot read, nothing
 // that we announce goes.
 func (c *Core) stepClaims(now time.Time, s *service) {
-	if !slices.ContainsFunc(s.vips, func(v *vip) bool { return v.readOnce }) {
-		return
-	}
 	settling := now.Before(c.settle)
 	for _, v := range s.vips {
+		if !v.readOnce {
+			continue
+		}
 		there := v.raw.Holder == zkstate.Foreign
 		if !v.authoritative {
 			there = v.raw.Holder != zkstate.Absent
 		}
 		switch {
 		case there && (v.view == ClaimUnread || v.view == ClaimAbsent):
-			v.before, v.view, v.returned = v.view, ClaimReturns, now
+			v.earlier, v.view, v.returned = v.view, ClaimReturns, now
 		case !there && (v.authoritative || s.current && !settling): // who else claims our own VIP need not come back
 			v.view = ClaimAbsent
 		case !there && v.view == ClaimReturns:
-			v.view = v.before
+			v.view = v.earlier
 		}
 		if !v.asked && s.current && s.peersRead {
 			// A process that starts while another node serves its VIP was away; one that finds its ghost was not.
@@ -432,7 +473,10 @@ func (c *Core) deadline(now time.Time) time.Time {
 		consider(c.stopping.Add(stopBound + stopGrace))
 	}
 	for _, s := range c.services {
-		consider(c.started.Add(s.conf.StartGrace))
+		consider(s.started.Add(s.conf.StartGrace))
+		if since := c.lostSince(s); !since.IsZero() {
+			consider(since.Add(s.conf.ZKLossAfter))
+		}
 		if s.drainSince != nil {
 			consider(c.drainDeadline(s))
 		}
@@ -448,6 +492,10 @@ func (c *Core) deadline(now time.Time) time.Time {
 			}
 			if !v.taken.IsZero() {
 				consider(v.taken.Add(s.conf.Overlap))
+			}
+			if !v.unclaimed.IsZero() {
+				consider(v.unclaimed.Add(comingWait))
+				consider(v.led.Add(s.conf.Overlap))
 			}
 		}
 	}

@@ -23,12 +23,12 @@ func (c *Core) status(now time.Time, s *service) zkstate.Status {
 		r := zkstate.StatusRoute{
 			VIP: v.name, Verdict: v.last.Action.String(), Role: v.last.Role.String(), Reason: string(v.last.Reason),
 			Detail:    c.detail(s, v, v.last),
-			Announced: v.announced() && c.audible(),
-			Pending:   v.last.Action == Withdraw && !v.acked,
+			Announced: c.announced(v),
+			Pending:   v.last.Action == Withdraw && !v.acked(),
 			Claim:     v.raw.Holder == zkstate.Own,
 		}
 		if v.last.Action == Announce {
-			r.MED, r.Community = v.want.MED, v.want.Communities
+			r.MED, r.Community = v.adverts[0].want.MED, v.adverts[0].want.Communities
 		}
 		st.LastResort = st.LastResort || v.last.Reason == ReasonLastResort
 		st.Routes = append(st.Routes, r)

@@ -64,7 +64,7 @@ func TestTranscripts(t *testing.T) {
 			if config == "" {
 				config = storyConfig
 			}
-			got := playStory(t, config, events)
+			got := playStory(t, config, events, section(ar, "reload"))
 			if *update {
 				setSection(ar, "want", got)
 				if err := os.WriteFile(file, txtar.Format(ar), 0o644); err != nil {
@@ -106,19 +106,20 @@ type story struct {
 	now   time.Time
 	last  Decision
 	acks  bool
-	table map[netip.Prefix]exabgp.Route // written and acknowledged, for the diff that the real writer makes
+	table map[exabgp.Route]exabgp.Route // by key: written and acknowledged, for the diff that the real writer makes
+	next  string                        // the configuration that a reload finds
 	epoch uint64
 	out   strings.Builder
 }
 
-func playStory(t *testing.T, config, events string) string {
+func playStory(t *testing.T, config, events string, reload ...string) string {
 	t.Helper()
 	cfg, err := ParseConfig("story.toml", config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	start := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
-	s := &story{t: t, core: NewCore(cfg, Identity{Node: cfg.Node, Instance: "i1"}), start: start, now: start, acks: true, table: map[netip.Prefix]exabgp.Route{}}
+	s := &story{t: t, core: NewCore(cfg, Identity{Node: cfg.Node, Instance: "i1"}), start: start, now: start, acks: true, table: map[exabgp.Route]exabgp.Route{}, next: strings.Join(reload, "")}
 	s.step("start", Tick{})
 	if rest, ok := strings.CutPrefix(events, "2s steady\n"); ok {
 		s.play(steadyEvents)
@@ -189,8 +190,8 @@ func (s *story) acknowledge(d Decision) {
 		clear(s.table)
 	}
 	for _, r := range d.Table.Routes {
-		if have, ok := s.table[r.Prefix]; !ok || have != r { // another Serial alone is answered without a command
-			s.table[r.Prefix] = r
+		if have, ok := s.table[key(r)]; !ok || have != r { // another Serial alone is answered without a command
+			s.table[key(r)] = r
 			s.step("", FromExaBGP{exabgp.RouteAccepted{Route: r, Epoch: d.Table.Epoch}})
 			return // that step went on with the rest
 		}
@@ -199,8 +200,9 @@ func (s *story) acknowledge(d Decision) {
 
 func (s *story) changes(d Decision) []string {
 	var out []string
-	for i, v := range d.Why {
-		if i >= len(s.last.Why) || s.last.Why[i].Verdict != v.Verdict {
+	for _, v := range d.Why {
+		same := func(w VIPVerdict) bool { return w.Service == v.Service && w.VIP == v.VIP && w.Verdict == v.Verdict }
+		if !slices.ContainsFunc(s.last.Why, same) {
 			detail := ""
 			if v.Detail != "" {
 				detail = ": " + v.Detail
@@ -235,14 +237,21 @@ func (s *story) changes(d Decision) []string {
 func renderRoutes(routes []exabgp.Route) string {
 	var out []string
 	for _, r := range routes {
+		to := ""
+		if r.Neighbor.IsValid() {
+			to = " to " + r.Neighbor.String()
+		}
 		if r.Withdraw {
-			out = append(out, "-"+r.Prefix.Addr().String())
+			out = append(out, "-"+r.Prefix.Addr().String()+to)
 		} else {
 			text := fmt.Sprintf("+%s med %d", r.Prefix.Addr(), r.MED)
+			if r.ASPath != "" {
+				text += " as-path " + r.ASPath
+			}
 			if r.Communities != "" {
 				text += " community " + r.Communities
 			}
-			out = append(out, text)
+			out = append(out, text+to)
 		}
 	}
 	return strings.Join(out, ", ")
@@ -257,6 +266,12 @@ func (s *story) event(what string) {
 		return
 	}
 	switch w[0] {
+	case "reload":
+		cfg, err := ParseConfig("reload.toml", s.next)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.step(what, Reload{Config: cfg})
 	case "acks":
 		s.acks = w[1] == "on"
 		s.step(what, Tick{})
@@ -341,12 +356,12 @@ func (s *story) parseZooKeeper(w []string) Event {
 		return FromZooKeeper{zkstate.MaintenanceRead{Service: w[1], Began: s.now, Present: w[2] == "present", Data: []byte(strings.Join(w[3:], " "))}}
 	case "failback":
 		return FromZooKeeper{zkstate.FailbackRead{Service: w[1], Began: s.now, Present: w[2] == "present", Data: []byte("{}")}}
-	case "peers": // peers apex node2:10.20.255.1,10.20.255.2 node3: node4!10.20.255.3 (as a last resort) node5~10.20.255.3 (drained)
+	case "peers": // peers apex node2:10.20.255.1,10.20.255.2 node3: node4!10.20.255.3 (as a last resort) node5~10.20.255.3 (drained) node6+10.20.255.3 (could)
 		peers := map[string]zkstate.Status{}
 		for _, item := range w[2:] {
-			at := strings.IndexAny(item, ":!~")
+			at := strings.IndexAny(item, ":!~+")
 			node, kind, vips := item[:at], item[at], item[at+1:]
-			st := zkstate.Status{Node: node, LastResort: kind == '!'}
+			st := zkstate.Status{Node: node, LastResort: kind == '!', Health: "healthy"}
 			if kind == '~' {
 				st.Maintenance = PresencePresent.String()
 			}
@@ -355,7 +370,7 @@ func (s *story) parseZooKeeper(w []string) Event {
 				if strings.TrimPrefix(node, "node") == strings.TrimPrefix(vip, "10.20.255.") {
 					role = Authoritative
 				}
-				st.Routes = append(st.Routes, zkstate.StatusRoute{VIP: vip, Announced: vip != "", Role: role.String()})
+				st.Routes = append(st.Routes, zkstate.StatusRoute{VIP: vip, Announced: vip != "" && kind != '+', Role: role.String()})
 			}
 			peers[node] = st
 		}

@@ -126,7 +126,7 @@ func (r *reader) check(d Decision) {
 		r.t.Fatalf("wakes at %v at once again", r.now)
 	}
 	for _, route := range d.Table.Routes {
-		if v := r.core.vip(route.Prefix); v == nil || strings.ContainsAny(route.Command(), "\n;") {
+		if r.core.advert(route) == nil || strings.ContainsAny(route.Command(), "\n;") {
 			r.t.Errorf("route %q", route.Command())
 		}
 	}

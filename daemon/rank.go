@@ -1,0 +1,66 @@
+package daemon
+
+import (
+	"slices"
+	"time"
+
+	"exazk/health"
+	"exazk/zkstate"
+)
+
+// comingWait is how long a backup leaves an unclaimed VIP to one that comes before it and could announce it by its record. It takes a
+// few tenths of a second; one that stands still must not keep the VIP from the others.
+const comingWait = 2 * time.Second
+
+// stepBefore finds out what the nodes do that come before this one, for backups = "first". What cannot be read stays as it was.
+func (c *Core) stepBefore(now time.Time, s *service) {
+	if s.conf.Backups != BackupsFirst {
+		return
+	}
+	readable := s.peersRead && c.zk.State == zkstate.Connected && !now.Before(c.settle)
+	for _, v := range s.vips {
+		switch {
+		case v.authoritative || v.view != ClaimAbsent:
+			v.unclaimed, v.leader, v.ahead = time.Time{}, "", BeforeNone
+			continue
+		case v.unclaimed.IsZero():
+			v.unclaimed = now
+		}
+		if readable {
+			c.look(now, s, v)
+		}
+	}
+}
+
+func (c *Core) look(now time.Time, s *service, v *vip) {
+	leader := s.firstOf(v, func(st zkstate.Status, r zkstate.StatusRoute) bool { return stays(st, r) && !st.LastResort })
+	if leader != v.leader {
+		v.leader, v.led = leader, now
+	}
+	coming := s.firstOf(v, func(st zkstate.Status, r zkstate.StatusRoute) bool { return able(st) }) != ""
+	switch {
+	case leader != "" && !now.Before(v.led.Add(s.conf.Overlap)):
+		v.ahead = BeforeServes
+	case leader != "", coming && now.Before(v.unclaimed.Add(comingWait)):
+		v.ahead = BeforeComing
+	default:
+		v.ahead = BeforeNone
+	}
+}
+
+// firstOf is the first node before this one whose record of a VIP is as asked for; "" if there is none.
+func (s *service) firstOf(v *vip, is func(zkstate.Status, zkstate.StatusRoute) bool) string {
+	for _, name := range v.before {
+		st := s.peers[name]
+		if slices.ContainsFunc(st.Routes, func(r zkstate.StatusRoute) bool { return r.VIP == v.name && is(st, r) }) {
+			return name
+		}
+	}
+	return ""
+}
+
+// able says whether a node could announce what it backs up, by its record: it is well, not drained, and heard.
+func able(st zkstate.Status) bool {
+	heard := len(st.Neighbors) == 0 || slices.ContainsFunc(st.Neighbors, func(n zkstate.StatusNeighbor) bool { return n.State == "up" })
+	return heard && st.Health == health.Healthy.String() && st.Maintenance != PresencePresent.String() && !st.LastResort
+}

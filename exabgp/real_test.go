@@ -3,6 +3,7 @@ package exabgp
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,33 @@ import (
 
 // childDir is the variable that makes the test binary a process of ExaBGP. Its value is the directory of the lab.
 const childDir = "EXAZK_TEST_CHILD"
+
+// childDialect is the variable with the dialect of that process.
+const childDialect = "EXAZK_TEST_DIALECT"
+
+// version is an ExaBGP that may be on this machine.
+type version struct {
+	name    string   // as it calls itself
+	command string   // that runs a configuration file
+	ask     []string // to know which version it is
+	dialect Dialect
+}
+
+// versions are the system's ExaBGP, and Debian sid's where vagrant/exabgp5.sh put it. EXAZK_EXABGP5 names another place.
+func versions() []version {
+	five := cmp.Or(os.Getenv("EXAZK_EXABGP5"), "/opt/exazk-lab/exabgp5/exabgp")
+	return []version{{"4.2.21", "exabgp", []string{"--version"}, Dialect42}, {"5.0", five, []string{"version"}, Dialect5}}
+}
+
+// inEach runs a test with every version of ExaBGP that is there, at the same time.
+func inEach(t *testing.T, test func(t *testing.T, l *lab)) {
+	for _, v := range versions() {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, newLab(t, v))
+		})
+	}
+}
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
@@ -50,7 +78,12 @@ func child(dir string) int {
 	fmt.Fprintln(events, "start", os.Getpid())
 	logger := logrus.New() // to stderr, ExaBGP's log
 	logger.SetLevel(logrus.DebugLevel)
-	p := New(os.Stdin, os.Stdout, Options{Track: true}, logrus.NewEntry(logger))
+	dialect, err := ParseDialect(cmp.Or(os.Getenv(childDialect), "auto"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	p := New(os.Stdin, os.Stdout, Options{Track: true, Dialect: dialect, Environ: os.Environ()}, logrus.NewEntry(logger))
 	ups := make(chan struct{}, 100)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -95,10 +128,12 @@ func want(ctx context.Context, p *Process, file string, ups <-chan struct{}) {
 
 // lab is ExaBGP and BIRD in two network namespaces with a wire between them.
 type lab struct {
-	t      *testing.T
+	t *testing.T
+	version
 	dir    string
 	ns     [2]string // ExaBGP's, BIRD's
 	extra  string    // of ExaBGP's neighbor
+	second bool      // it has another neighbor: iBGP, with path identifiers
 	exabgp *exec.Cmd
 	ended  chan error // of exabgp
 }
@@ -130,8 +165,31 @@ neighbor 192.0.2.2 {
 `
 }
 
+// secondBird and secondExaBGP are the two ends of an iBGP session to another address.
+const secondBird = `
+protocol bgp second {
+	local 192.0.2.3 as 65001;
+	neighbor 192.0.2.4 as 65001;
+	allow local as 10;
+	hold time 60;
+	connect delay time 1;
+	error wait time 1, 2;
+	ipv4 { import all; export none; add paths rx; };
+	ipv6 { import all; export none; };
+}
+`
+
+const secondExaBGP = `
+neighbor 192.0.2.3 {
+	router-id 192.0.2.1; local-address 192.0.2.4; local-as 65001; peer-as 65001; hold-time 60;
+	family { ipv4 unicast; ipv6 unicast; }
+	capability { add-path send; }
+	api { processes [ exazk ]; neighbor-changes; }
+}
+`
+
 // newLab starts BIRD. Everything ends with the test.
-func newLab(t *testing.T) *lab {
+func newLab(t *testing.T, v version) *lab {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("runs a real ExaBGP, not with -short")
@@ -139,17 +197,20 @@ func newLab(t *testing.T) *lab {
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
-	for _, program := range []string{"ip", "exabgp", "bird", "birdc"} {
+	for _, program := range []string{"ip", v.command, "bird", "birdc"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("a real ExaBGP and a peer are needed: %v", err)
 		}
+	}
+	if out, err := exec.Command(v.command, v.ask...).CombinedOutput(); !strings.Contains(string(out), "ExaBGP : "+v.name) {
+		t.Skipf("%s is not %s: %v\n%s", v.command, v.name, err, out)
 	}
 	// In /tmp: the path of a control socket has 108 bytes, and ExaBGP's tokeniser does not like all that t.TempDir may hold.
 	dir, err := os.MkdirTemp("/tmp", "exazk")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{t: t, dir: dir}
+	l := &lab{t: t, version: v, dir: dir}
 	t.Cleanup(func() {
 		if t.Failed() {
 			l.keep("events", "exabgp.log", "bird.log")
@@ -241,9 +302,17 @@ func (l *lab) run(changes string, env ...string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.write("exabgp.conf", exabgpConf(self, changes, l.extra))
+	conf := exabgpConf(self, changes, l.extra)
+	if l.second {
+		conf += secondExaBGP
+		l.must("ip", "-n", l.ns[0], "addr", "add", "192.0.2.4/24", "dev", "v0")
+		l.must("ip", "-n", l.ns[1], "addr", "add", "192.0.2.3/24", "dev", "v1")
+		l.write("bird.conf", birdConf+secondBird)
+		l.birdc("configure")
+	}
+	l.write("exabgp.conf", conf)
 	env = append(env, childDir+"="+l.dir, "exabgp_daemon_user=root", "exabgp_daemon_drop=false", "exabgp_api_cli=false")
-	l.exabgp, l.ended = l.start(l.ns[0], "exabgp.log", env, "exabgp", l.path("exabgp.conf"))
+	l.exabgp, l.ended = l.start(l.ns[0], "exabgp.log", env, l.command, l.path("exabgp.conf"))
 }
 
 func (l *lab) birdc(args ...string) string {
@@ -424,8 +493,9 @@ const (
 	vip6 = "2001:db8:f::1/128"
 )
 
-func TestRealExaBGP(t *testing.T) {
-	l := newLab(t)
+func TestRealExaBGP(t *testing.T) { inEach(t, testRealExaBGP) }
+
+func testRealExaBGP(t *testing.T, l *lab) {
 	v6 := Route{Prefix: netip.MustParsePrefix(vip6), MED: 100, NextHop: netip.MustParseAddr("2001:db8::1")}
 	l.want(announce(vip1, 100), withdraw(vip2), v6)
 	l.run("neighbor-changes;")
@@ -467,8 +537,9 @@ func TestRealExaBGP(t *testing.T) {
 	l.peerHas(map[string]string{})
 }
 
-func TestRealExaBGPRespawn(t *testing.T) {
-	l := newLab(t)
+func TestRealExaBGPRespawn(t *testing.T) { inEach(t, testRealExaBGPRespawn) }
+
+func testRealExaBGPRespawn(t *testing.T, l *lab) {
 	own := announce(vip1, 100)
 	own.Communities = "65001:20 65535:0"
 	routes := []Route{withdraw(vip2), withdraw(vip6), own}
@@ -518,8 +589,9 @@ func TestRealExaBGPRespawn(t *testing.T) {
 }
 
 // TestRealExaBGPWithoutList has an ExaBGP that announces routes without keeping a list of them.
-func TestRealExaBGPWithoutList(t *testing.T) {
-	l := newLab(t)
+func TestRealExaBGPWithoutList(t *testing.T) { inEach(t, testRealExaBGPWithoutList) }
+
+func testRealExaBGPWithoutList(t *testing.T, l *lab) {
 	l.extra = "adj-rib-out false;"
 	l.want(announce(vip1, 100), announce(vip2, 100))
 	l.run("neighbor-changes;")
@@ -535,8 +607,9 @@ func TestRealExaBGPWithoutList(t *testing.T) {
 	l.eventually("bird counts a withdraw that nobody needs", func() bool { return l.received().withdraws == before.withdraws+1 })
 }
 
-func TestRealExaBGPKilled(t *testing.T) {
-	l := newLab(t)
+func TestRealExaBGPKilled(t *testing.T) { inEach(t, testRealExaBGPKilled) }
+
+func testRealExaBGPKilled(t *testing.T, l *lab) {
 	l.run("neighbor-changes;")
 	at := l.event(0, "neighbor 192.0.2.2 local=192.0.2.1 state=3")
 	if err := l.exabgp.Process.Kill(); err != nil {
@@ -546,8 +619,9 @@ func TestRealExaBGPKilled(t *testing.T) {
 	l.event(at, "end "+ErrGone.Error())
 }
 
-func TestRealExaBGPWithoutAcks(t *testing.T) {
-	l := newLab(t)
+func TestRealExaBGPWithoutAcks(t *testing.T) { inEach(t, testRealExaBGPWithoutAcks) }
+
+func testRealExaBGPWithoutAcks(t *testing.T, l *lab) {
 	l.want(announce(vip1, 100), announce(vip2, 100))
 	l.run("neighbor-changes;", "exabgp_api_ack=false")
 	at := l.event(0, "neighbor 192.0.2.2 local=192.0.2.1 state=3")
@@ -564,8 +638,9 @@ func TestRealExaBGPWithoutAcks(t *testing.T) {
 	l.throughout(500*time.Millisecond, "the route stays", func() bool { return maps.Equal(l.routes(), map[string]string{vip1: "200"}) })
 }
 
-func TestRealExaBGPWithoutEvents(t *testing.T) {
-	l := newLab(t)
+func TestRealExaBGPWithoutEvents(t *testing.T) { inEach(t, testRealExaBGPWithoutEvents) }
+
+func testRealExaBGPWithoutEvents(t *testing.T, l *lab) {
 	l.birdc("disable", "exa")
 	l.want(announce(vip1, 100))
 	l.run("")
@@ -577,8 +652,9 @@ func TestRealExaBGPWithoutEvents(t *testing.T) {
 	l.event(at, "listed []")
 }
 
-func TestRealExaBGPPredecessor(t *testing.T) {
-	l := newLab(t)
+func TestRealExaBGPPredecessor(t *testing.T) { inEach(t, testRealExaBGPPredecessor) }
+
+func testRealExaBGPPredecessor(t *testing.T, l *lab) {
 	// Commands in the thousands, whose replies come to the next process, and half of one: glued to what comes next.
 	var burst strings.Builder
 	for i := range 2000 {
@@ -598,8 +674,9 @@ func TestRealExaBGPPredecessor(t *testing.T) {
 	}
 }
 
-func TestRealExaBGPFrozen(t *testing.T) {
-	l := newLab(t)
+func TestRealExaBGPFrozen(t *testing.T) { inEach(t, testRealExaBGPFrozen) }
+
+func testRealExaBGPFrozen(t *testing.T, l *lab) {
 	l.want(announce(vip1, 100), announce(vip2, 100))
 	l.run("neighbor-changes;")
 	l.peerHas(map[string]string{vip1: "100", vip2: "100"})
@@ -650,4 +727,154 @@ func TestChildWithoutExaBGP(t *testing.T) {
 	if got := strings.TrimSpace(string(out)); got != "" && got != querySummary {
 		t.Errorf("standard output: %q", out)
 	}
+}
+
+// attributes is what BIRD has of each route of a protocol, by attribute, in BIRD's words. A prefix with several paths has
+// several, in no order.
+func (l *lab) attributes(protocol string) map[string][]map[string]string {
+	routes := map[string][]map[string]string{}
+	var prefix string
+	var now map[string]string
+	for line := range strings.Lines(l.birdc("show", "route", "all", "protocol", protocol)) {
+		fields := strings.Fields(line)
+		switch {
+		case len(fields) > 1 && strings.HasPrefix(fields[0], "BGP."):
+			now[strings.TrimSuffix(strings.TrimPrefix(fields[0], "BGP."), ":")] = strings.Join(fields[1:], " ")
+		case strings.Contains(line, "["+protocol+" "):
+			if line[0] != ' ' && line[0] != '\t' {
+				prefix = fields[0]
+			}
+			now = map[string]string{}
+			routes[prefix] = append(routes[prefix], now)
+		}
+	}
+	return routes
+}
+
+// arrives waits until a protocol of BIRD has exactly one route for a prefix, with these attributes among others; "" is for one
+// that must not be there.
+func (l *lab) arrives(protocol, prefix string, want map[string]string) {
+	l.t.Helper()
+	var got []map[string]string
+	defer func() {
+		if l.t.Failed() {
+			l.t.Logf("%s has %s with %v", protocol, prefix, got)
+		}
+	}()
+	l.eventually(fmt.Sprintf("%s has %s with %v", protocol, prefix, want), func() bool {
+		got = l.attributes(protocol)[prefix]
+		return len(got) == 1 && carries(got[0], want)
+	})
+}
+
+func carries(got, want map[string]string) bool {
+	for name, value := range want {
+		if got[name] != value {
+			return false
+		}
+	}
+	return true
+}
+
+// TestRealAttributes has every attribute arrive at a router as it was written, over eBGP and iBGP, IPv4 and IPv6, and go again.
+func TestRealAttributes(t *testing.T) { inEach(t, testRealAttributes) }
+
+func testRealAttributes(t *testing.T, l *lab) {
+	l.second = true
+	full := Route{Prefix: netip.MustParsePrefix(vip1), NextHop: netip.MustParseAddr("192.0.2.77"), MED: 4294967295, HasLocalPreference: true,
+		LocalPreference: 250, ASPath: "65001 65001 4200000001", Communities: "65001:20 65535:0 65535:666", LargeCommunities: "65001:1:2 4294967295:0:4294967295",
+		ExtendedCommunities: "target:65001:5 origin:65001:6 target:192.0.2.1:7 origin:4200000001:8 bandwidth:65001:125000000 0x4300000000000001"}
+	full6 := full
+	full6.Prefix, full6.NextHop = netip.MustParsePrefix("2001:db8:f::/48"), netip.MustParseAddr("2001:db8::77")
+	plain := announce(vip2, 0)
+	l.want(full, full6, plain)
+	l.run("neighbor-changes;")
+	common := map[string]string{
+		"origin": "IGP", "as_path": "65001 65001 4200000001", "med": "4294967295", "community": "(65001,20) (65535,0) (65535,666)",
+		"large_community": "(65001, 1, 2) (4294967295, 0, 4294967295)",
+		"ext_community":   "(rt, 65001, 5) (ro, 65001, 6) (rt, 192.0.2.1, 7) (ro, 4200000001, 8) (unknown 0x4004, 65001, 1290693416) (generic, 0x43000000, 0x1)",
+	}
+	for _, protocol := range []string{"exa", "second"} {
+		for prefix, hop := range map[string]string{vip1: "192.0.2.77", "2001:db8:f::/48": "2001:db8::77"} {
+			want := maps.Clone(common)
+			want["next_hop"] = hop
+			if protocol == "second" { // over eBGP nobody listens to it
+				want["local_pref"] = "250"
+			}
+			l.arrives(protocol, prefix, want)
+		}
+	}
+	l.arrives("exa", vip2, map[string]string{"as_path": "65001", "med": "0", "next_hop": "192.0.2.1", "community": "", "large_community": "", "ext_community": ""})
+	l.arrives("second", vip2, map[string]string{"as_path": "", "med": "0", "next_hop": "192.0.2.4", "local_pref": "100"})
+
+	full.Withdraw, full6.Withdraw, plain.Withdraw = true, true, true
+	l.want(full, full6, plain)
+	for _, protocol := range []string{"exa", "second"} {
+		l.eventually(protocol+" has nothing", func() bool { return len(l.attributes(protocol)) == 0 })
+	}
+}
+
+// TestRealNeighbors has routes for single neighbors, with path identifiers where the neighbor knows those, and one for a
+// neighbor that is not there.
+func TestRealNeighbors(t *testing.T) { inEach(t, testRealNeighbors) }
+
+func testRealNeighbors(t *testing.T, l *lab) {
+	l.second = true
+	to := func(r Route, neighbor string, path uint32) Route {
+		r.Neighbor, r.PathID = netip.MustParseAddr(neighbor), path
+		return r
+	}
+	routes := []Route{
+		to(announce(vip1, 9), "192.0.2.9", 0), to(announce(vip1, 100), "192.0.2.2", 0), to(announce(vip1, 200), "192.0.2.3", 0),
+		to(announce(vip2, 301), "192.0.2.3", 1), to(announce(vip2, 302), "192.0.2.3", 2),
+	}
+	l.want(routes...)
+	l.run("neighbor-changes;")
+	at := l.event(0, "neighbor 192.0.2.2 local=192.0.2.1 state=3")
+	l.event(0, "neighbor 192.0.2.3 local=192.0.2.4 state=3")
+	l.arrives("exa", vip1, map[string]string{"med": "100"})
+	l.arrives("second", vip1, map[string]string{"med": "200"})
+	paths := func(meds ...string) {
+		t.Helper()
+		l.eventually(fmt.Sprintf("paths with %v", meds), func() bool {
+			var got []string
+			for _, r := range l.attributes("second")[vip2] {
+				got = append(got, r["med"])
+			}
+			slices.Sort(got)
+			return slices.Equal(got, meds)
+		})
+	}
+	paths("301", "302")
+	if got := l.attributes("exa")[vip2]; got != nil {
+		t.Errorf("the other neighbor has %v", got)
+	}
+	l.event(0, `refused "neighbor 192.0.2.9 announce route 203.0.113.1/32 next-hop self med 9"`)
+	if !slices.ContainsFunc(l.events(0), func(line string) bool { return strings.Contains(line, "no neighbor 192.0.2.9") }) {
+		t.Errorf("the refusal does not name the neighbor: %q", l.events(0))
+	}
+
+	// Another process finds out which neighbor holds what: only what is there and not wanted any more goes.
+	for i := range routes {
+		routes[i].Withdraw = i != 2 && i != 4
+	}
+	l.accepted(at-1, routes[2], routes[4])
+	before := [2]received{l.received(), {}}
+	at = len(l.events(0))
+	l.kill(append(routes, to(withdraw(vip1), "192.0.2.3", 7))...)
+	l.accepted(l.event(at, "start"), routes...)
+	l.eventually("the route for one neighbor goes", func() bool { return len(l.attributes("exa")) == 0 })
+	l.arrives("second", vip1, map[string]string{"med": "200"})
+	paths("302")
+	if got := l.received(); got.withdraws != before[0].withdraws+1 {
+		t.Errorf("%d withdraws, %d before", got.withdraws, before[0].withdraws)
+	}
+
+	// A route for all of them, and then none.
+	l.want(announce(vip1, 50), to(withdraw(vip2), "192.0.2.3", 2))
+	l.arrives("exa", vip1, map[string]string{"med": "50"})
+	l.arrives("second", vip1, map[string]string{"med": "50"})
+	l.want(to(withdraw(vip1), "192.0.2.2", 0), to(announce(vip1, 60), "192.0.2.3", 0))
+	l.arrives("second", vip1, map[string]string{"med": "60"})
+	l.eventually("one neighbor has nothing", func() bool { return len(l.attributes("exa")) == 0 })
 }

@@ -76,6 +76,7 @@ const (
 
 // pending is a call that waits to be sent, or for its result.
 type pending struct {
+	of       *service // on whose behalf; nil means the session's
 	call     Call
 	sent     time.Time
 	deadline time.Time
@@ -88,23 +89,25 @@ type calls struct {
 	urgent  []*pending // waiting to be sent: claims, maintenance
 	patient []*pending // waiting to be sent: status records; there may be hundreds
 	live    []*pending // sent, in order of sending
-	late    int        // sent, no longer waited for, and not returned
+	// late are the calls that were sent, are no longer waited for, and have not returned: by Attempt, the ephemeral node that
+	// one may still make, "" for most.
+	late map[uint64]string
 }
 
-// call has c sent as soon as there is room; done gets its result unless the session changes before.
-func (m *Machine) call(c Call, done func(*pending, Result)) {
-	m.calls.urgent = append(m.calls.urgent, &pending{call: c, done: done})
+// call has c sent for s as soon as there is room; done gets its result unless the session changes before, or s does.
+func (m *Machine) call(s *service, c Call, done func(*pending, Result)) {
+	m.calls.urgent = append(m.calls.urgent, &pending{of: s, call: c, done: done})
 }
 
 // callPatiently is call behind everything else.
-func (m *Machine) callPatiently(c Call, done func(*pending, Result)) {
-	m.calls.patient = append(m.calls.patient, &pending{call: c, done: done})
+func (m *Machine) callPatiently(s *service, c Call, done func(*pending, Result)) {
+	m.calls.patient = append(m.calls.patient, &pending{of: s, call: c, done: done})
 }
 
 // send moves waiting calls into the output while there is room.
 func (m *Machine) send() {
 	q := &m.calls
-	for len(q.live) < maxLive && len(q.live)+q.late < maxSent {
+	for len(q.live) < maxLive && len(q.live)+len(q.late) < maxSent {
 		from := &q.urgent
 		if len(*from) == 0 {
 			from = &q.patient
@@ -133,7 +136,7 @@ func (m *Machine) returned(res Result) {
 	q := &m.calls
 	i := slices.IndexFunc(q.live, func(p *pending) bool { return p.call.Tag == res.Tag })
 	if i < 0 {
-		q.late--
+		delete(q.late, res.Tag.Attempt)
 		m.log.WithField("attempt", res.Tag.Attempt).Debug("late result is dropped")
 		return
 	}
@@ -148,7 +151,7 @@ func (m *Machine) expireCalls() {
 	for len(q.live) > 0 && !m.now.Before(q.live[0].deadline) {
 		p := q.live[0]
 		q.live = q.live[1:]
-		q.late++
+		q.isLate(p)
 		m.log.WithField("op", p.call.Op).WithField("path", p.call.Path).Debug("call is not answered in time")
 		p.done(p, Result{Tag: p.call.Tag, Err: errNoAnswer})
 	}
@@ -157,8 +160,40 @@ func (m *Machine) expireCalls() {
 // forgetCalls drops all calls: the connection they were meant for is gone, and everything will be read again.
 func (m *Machine) forgetCalls() {
 	q := &m.calls
-	q.late += len(q.live)
+	for _, p := range q.live {
+		q.isLate(p)
+	}
 	q.live, q.urgent, q.patient = nil, nil, nil
+}
+
+// forget drops all calls for s. Those that were sent may still take effect.
+func (q *calls) forget(s *service) {
+	of := func(p *pending) bool { return p.of == s }
+	for _, p := range q.live {
+		if of(p) {
+			q.isLate(p)
+		}
+	}
+	q.live, q.urgent, q.patient = slices.DeleteFunc(q.live, of), slices.DeleteFunc(q.urgent, of), slices.DeleteFunc(q.patient, of)
+}
+
+// isLate notes that a call that was sent is no longer waited for.
+func (q *calls) isLate(p *pending) {
+	made := ""
+	if p.call.Ephemeral {
+		made = p.call.Path
+	}
+	q.late[p.call.Tag.Attempt] = made
+}
+
+// mayMake reports whether a call that nobody waits for may still make an ephemeral node at path.
+func (q *calls) mayMake(path string) bool {
+	for _, made := range q.late {
+		if made == path {
+			return true
+		}
+	}
+	return false
 }
 
 // retry spaces out the tries of something that fails.

@@ -52,12 +52,12 @@ func decodeOwner(data []byte) owner {
 func (m *Machine) readClaims(s *service, r *read, loud bool) {
 	s.reading++
 	number := s.reading
-	m.readDir(r, false, func(names []string, began time.Time) {
+	m.readDir(s, r, false, func(names []string, began time.Time) {
 		slices.Sort(names)
 		ev := ClaimsRead{Service: s.Name, Session: m.id, Began: began, Claims: make(map[string]Claim)}
 		for _, vip := range s.VIPs {
 			ev.Claims[vip] = Claim{}
-			if _, found := slices.BinarySearch(names, vip); found {
+			if _, found := slices.BinarySearch(names, vip); found && !s.leaves(vip) {
 				ev.Claims[vip] = Claim{Holder: Foreign}
 			}
 		}
@@ -78,7 +78,7 @@ func (m *Machine) readClaims(s *service, r *read, loud bool) {
 			done()
 		}
 		for _, c := range present {
-			m.readClaim(c, func(seen Claim, owner int64, err error) {
+			m.readClaim(s, c, func(seen Claim, owner int64, err error) {
 				ev.Claims[c.vip], owners[c] = seen, owner
 				left--
 				switch {
@@ -95,8 +95,8 @@ func (m *Machine) readClaims(s *service, r *read, loud bool) {
 }
 
 // readClaim reads one claim that this node may hold, and judges it.
-func (m *Machine) readClaim(c *claim, then func(seen Claim, owner int64, err error)) {
-	m.call(Call{Op: OpGet, Path: c.path}, func(_ *pending, res Result) {
+func (m *Machine) readClaim(s *service, c *claim, then func(seen Claim, owner int64, err error)) {
+	m.call(s, Call{Op: OpGet, Path: c.path}, func(_ *pending, res Result) {
 		switch {
 		case res.Err == nil:
 			m.allow(c.path, "READ")
@@ -104,7 +104,7 @@ func (m *Machine) readClaim(c *claim, then func(seen Claim, owner int64, err err
 		case errors.Is(res.Err, zk.ErrNoNode):
 			then(Claim{}, 0, nil)
 		case errors.Is(res.Err, zk.ErrNoAuth):
-			m.readOwner(c, then)
+			m.readOwner(s, c, then)
 		default:
 			then(Claim{}, 0, res.Err)
 		}
@@ -112,8 +112,8 @@ func (m *Machine) readClaim(c *claim, then func(seen Claim, owner int64, err err
 }
 
 // readOwner judges a claim whose data may not be read: whether it exists, and whose it is, needs no right.
-func (m *Machine) readOwner(c *claim, then func(Claim, int64, error)) {
-	m.call(Call{Op: OpExists, Path: c.path}, func(_ *pending, res Result) {
+func (m *Machine) readOwner(s *service, c *claim, then func(Claim, int64, error)) {
+	m.call(s, Call{Op: OpExists, Path: c.path}, func(_ *pending, res Result) {
 		switch {
 		case res.Err != nil:
 			then(Claim{}, 0, res.Err)
@@ -236,7 +236,7 @@ func (m *Machine) attempt(c *claim, wish Wish) func(*service, *claim) {
 }
 
 func (m *Machine) createClaim(s *service, c *claim) {
-	m.call(Call{Op: OpCreate, Path: c.path, Data: m.claimData(), Ephemeral: true}, func(_ *pending, res Result) {
+	m.call(s, Call{Op: OpCreate, Path: c.path, Data: m.claimData(), Ephemeral: true}, func(_ *pending, res Result) {
 		if errors.Is(res.Err, zk.ErrNodeExists) {
 			res.Err = nil // possibly by an attempt of ours whose outcome is unknown: the reading tells
 		} else if res.Err == nil {
@@ -249,12 +249,12 @@ func (m *Machine) createClaim(s *service, c *claim) {
 // takeOver replaces our own ghost. It looks once more before: between the look and the transaction nothing protects a
 // claim that is not a ghost any more, as ZooKeeper compares versions of data only.
 func (m *Machine) takeOver(s *service, c *claim) {
-	m.readClaim(c, func(seen Claim, _ int64, err error) {
+	m.readClaim(s, c, func(seen Claim, _ int64, err error) {
 		if err != nil || seen.Holder != Ghost {
 			m.attempted(s, c, "get", err)
 			return
 		}
-		m.call(Call{Op: OpReplace, Path: c.path, Data: m.claimData(), Ephemeral: true}, func(_ *pending, res Result) {
+		m.call(s, Call{Op: OpReplace, Path: c.path, Data: m.claimData(), Ephemeral: true}, func(_ *pending, res Result) {
 			if res.Err == nil {
 				c.born(s)
 			}
@@ -265,12 +265,12 @@ func (m *Machine) takeOver(s *service, c *claim) {
 
 // release deletes a claim that is ours or our ghost's, after a last look.
 func (m *Machine) release(s *service, c *claim) {
-	m.readClaim(c, func(seen Claim, _ int64, err error) {
+	m.readClaim(s, c, func(seen Claim, _ int64, err error) {
 		if err != nil || seen.Holder != Own && seen.Holder != Ghost {
 			m.attempted(s, c, "get", err)
 			return
 		}
-		m.call(Call{Op: OpDelete, Path: c.path}, func(_ *pending, res Result) {
+		m.call(s, Call{Op: OpDelete, Path: c.path}, func(_ *pending, res Result) {
 			if res.Err == nil { // whoever claims it again under our name lives, and is no ghost
 				c.made = max(c.made, seen.Czxid)
 			}

@@ -16,6 +16,9 @@ type held struct {
 	path string
 	busy bool
 	retry
+	// Only where a Machine goes on without it:
+	over  bool // it is no longer looked at
+	stays bool // it is ours, and could not be deleted at the first try
 }
 
 // stop begins the end. What may be ours goes first, because the client's own closing does nothing while it has no
@@ -37,6 +40,9 @@ func (m *Machine) stop(abandon bool) {
 	}
 	for _, s := range m.services {
 		m.closing.left = append(m.closing.left, &held{path: s.record.path})
+	}
+	for _, h := range m.leaving {
+		m.closing.left = append(m.closing.left, &held{path: h.path})
 	}
 }
 
@@ -78,14 +84,14 @@ func (m *Machine) giveUp(h *held) {
 			h.failed(m.now)
 		}
 	}
-	m.call(Call{Op: OpExists, Path: h.path}, func(_ *pending, res Result) {
+	m.call(nil, Call{Op: OpExists, Path: h.path}, func(_ *pending, res Result) {
 		switch {
 		case res.Err != nil:
 			again(res.Err)
 		case !res.Found || res.Stat.Owner != m.id:
 			m.closing.left = slices.DeleteFunc(m.closing.left, func(o *held) bool { return o == h })
 		default:
-			m.call(Call{Op: OpDelete, Path: h.path}, func(_ *pending, res Result) { again(res.Err) })
+			m.call(nil, Call{Op: OpDelete, Path: h.path}, func(_ *pending, res Result) { again(res.Err) })
 		}
 	})
 }

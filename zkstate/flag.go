@@ -23,23 +23,23 @@ type removal struct {
 
 // readMaintenance reads whether the maintenance node exists, and what it says.
 func (m *Machine) readMaintenance(s *service, r *read, loud bool) {
-	m.readFlag(r, func(began time.Time, present bool, data []byte) {
+	m.readFlag(s, r, func(began time.Time, present bool, data []byte) {
 		m.finish(r, MaintenanceRead{Service: s.Name, Session: m.id, Began: began, Present: present, Data: data}, loud)
 	})
 }
 
 // readFailback reads whether the failback node exists, and what it says.
 func (m *Machine) readFailback(s *service, r *read, loud bool) {
-	m.readFlag(r, func(began time.Time, present bool, data []byte) {
+	m.readFlag(s, r, func(began time.Time, present bool, data []byte) {
 		m.finish(r, FailbackRead{Service: s.Name, Session: m.id, Began: began, Present: present, Data: data}, loud)
 	})
 }
 
 // readFlag reads whether a node exists. What it says is read after that; without a right to do so, or where it is too
 // much, it says nothing.
-func (m *Machine) readFlag(r *read, done func(began time.Time, present bool, data []byte)) {
+func (m *Machine) readFlag(s *service, r *read, done func(began time.Time, present bool, data []byte)) {
 	asked := r.watch.ask()
-	m.call(Call{Op: OpExists, Path: r.path, Watch: asked}, func(p *pending, res Result) {
+	m.call(s, Call{Op: OpExists, Path: r.path, Watch: asked}, func(p *pending, res Result) {
 		if res.Err != nil {
 			m.fail(r, res.Err)
 			return
@@ -51,12 +51,12 @@ func (m *Machine) readFlag(r *read, done func(began time.Time, present bool, dat
 			done(p.sent, res.Found, nil)
 			return
 		}
-		m.readFlagData(r, func(data []byte) { done(p.sent, true, data) })
+		m.readFlagData(s, r, func(data []byte) { done(p.sent, true, data) })
 	})
 }
 
-func (m *Machine) readFlagData(r *read, done func(data []byte)) {
-	m.call(Call{Op: OpGet, Path: r.path}, func(_ *pending, res Result) {
+func (m *Machine) readFlagData(s *service, r *read, done func(data []byte)) {
+	m.call(s, Call{Op: OpGet, Path: r.path}, func(_ *pending, res Result) {
 		switch {
 		case errors.Is(res.Err, zk.ErrNoNode):
 			r.again()
@@ -102,14 +102,14 @@ func (m *Machine) pumpRemovals(s *service) {
 			continue
 		}
 		rm.busy = true
-		m.remove(r, rm)
+		m.remove(s, r, rm)
 	}
 }
 
 // remove looks at a node once more, and deletes it where it still says the same. The version sees to it that nothing is
 // written in between.
-func (m *Machine) remove(r *read, rm *removal) {
-	m.call(Call{Op: OpGet, Path: r.path}, func(_ *pending, res Result) {
+func (m *Machine) remove(s *service, r *read, rm *removal) {
+	m.call(s, Call{Op: OpGet, Path: r.path}, func(_ *pending, res Result) {
 		switch {
 		case res.Err != nil:
 			m.removed(r, rm, "get", res.Err)
@@ -117,7 +117,7 @@ func (m *Machine) remove(r *read, rm *removal) {
 			m.removed(r, rm, "get", nil)
 			rm.retry.pause(m.now, m.cfg.Resync) // it may be too long to be read: then no reading tells
 		default:
-			m.call(Call{Op: OpRemove, Path: r.path, Version: res.Stat.Version}, func(_ *pending, res Result) {
+			m.call(s, Call{Op: OpRemove, Path: r.path, Version: res.Stat.Version}, func(_ *pending, res Result) {
 				m.removed(r, rm, "delete", res.Err)
 			})
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path"
 	"regexp"
@@ -41,11 +42,40 @@ type simNode struct {
 	wake    time.Time
 	upSince time.Time // when the machine learnt of its session
 	queue   []delivery
-	want    Wish
-	claims  map[string]Claim
+	want    Wish // of all its claims
 	state   State
-	maint   bool
-	peers   map[string]Status
+	conf    []Service
+	began   map[string]time.Time // when a service became what it is, by name
+	claims  map[string]map[string]Claim
+	maint   map[string]bool
+	peers   map[string]map[string]Status
+}
+
+// claimPaths are all that any of the nodes may ever claim.
+var claimPaths = []string{"/x/service/web/192.0.2.1", "/x/service/web/192.0.2.2", "/x/service/web/192.0.2.3",
+	"/x/service/mail/192.0.2.9", "/y/service/mail/192.0.2.9"}
+
+// service makes one of a node.
+func (n *simNode) service(root, name string, vips, own []string) Service {
+	return Service{Name: name, ClaimsPath: root + "/service/" + name, MaintenancePath: root + "/maintenance/" + name + "/" + n.name,
+		StatusPath: root + "/status/" + name + "/" + n.name, VIPs: vips, Authoritative: own}
+}
+
+// plain is what a node has at first, and at the end.
+func (n *simNode) plain() []Service {
+	return []Service{n.service("/x", "web", []string{"192.0.2.1", "192.0.2.2"}, []string{n.vip()})}
+}
+
+// vip is the node's own in web.
+func (n *simNode) vip() string {
+	return map[string]string{"n1": "192.0.2.1", "n2": "192.0.2.2"}[n.name]
+}
+
+// holds says whether a path is one that the node may claim, or its record's.
+func (n *simNode) holds(p string) bool {
+	return slices.ContainsFunc(n.conf, func(s Service) bool {
+		return s.StatusPath == p || path.Dir(p) == s.ClaimsPath && slices.Contains(s.Authoritative, path.Base(p))
+	})
 }
 
 // delivery is an input on its way, or a call on its way to the server.
@@ -65,14 +95,13 @@ func newWorld(t *testing.T, seed uint64) *world {
 			}
 		}
 	})
-	vips := []string{"192.0.2.1", "192.0.2.2"}
-	for i, vip := range vips {
-		name := fmt.Sprintf("n%d", i+1)
+	for _, name := range []string{"n1", "n2"} {
 		cfg := testConfig()
-		cfg.Node = name
-		cfg.Services[0] = Service{Name: "web", ClaimsPath: "/x/service/web", MaintenancePath: "/x/maintenance/web/" + name,
-			StatusPath: "/x/status/web/" + name, VIPs: vips, Authoritative: []string{vip}}
-		n := &simNode{name: name, m: NewMachine(cfg, quiet())}
+		n := &simNode{name: name, began: make(map[string]time.Time), claims: make(map[string]map[string]Claim),
+			maint: make(map[string]bool), peers: make(map[string]map[string]Status)}
+		n.conf = n.plain()
+		cfg.Node, cfg.Services = name, n.conf
+		n.m = NewMachine(cfg, quiet())
 		w.nodes = append(w.nodes, n)
 		w.step(n, Tick{})
 	}
@@ -91,6 +120,9 @@ func (w *world) step(n *simNode, in Input) {
 		n.upSince = w.now
 	}
 	out := n.m.Step(w.now, in)
+	if in, ok := in.(Reconfigured); ok {
+		w.checkReconfigured(n, in.Services, out)
+	}
 	if out.Open != 0 {
 		n.conn, n.session, n.queue = out.Open, 0, nil
 	}
@@ -110,18 +142,25 @@ func (w *world) check(n *simNode, ev Event) {
 	case SessionChanged:
 		n.state = ev.State
 	case PeersRead:
-		n.peers = ev.Peers
+		w.checkCurrent(n, ev.Service, ev.Began)
+		n.peers[ev.Service] = ev.Peers
 	case MaintenanceRead:
-		n.maint = ev.Present
+		w.checkCurrent(n, ev.Service, ev.Began)
+		n.maint[ev.Service] = ev.Present
 	case ClaimsRead:
+		s := w.checkCurrent(n, ev.Service, ev.Began)
+		if !slices.Equal(slices.Sorted(maps.Keys(ev.Claims)), s.VIPs) {
+			w.t.Fatalf("%s has the VIPs %v, and reads %v", n.name, s.VIPs, ev.Claims)
+		}
 		if n.state != Connected || ev.Began.Before(n.upSince) || ev.Session != n.m.id {
 			w.t.Fatalf("%s, %v since %v, emits a reading of %v in %#x", n.name, n.state, n.upSince, ev.Began, ev.Session)
 		}
-		n.claims = ev.Claims
+		n.claims[ev.Service] = ev.Claims
 		for vip, c := range ev.Claims {
-			p := "/x/service/web/" + vip
+			p := s.ClaimsPath + "/" + vip
 			there := w.tree.nodes[p] != nil
-			if c.Holder == Absent && there && w.absent[p].Before(ev.Began) {
+			left := there && !n.holds(p) && decodeOwner(w.tree.nodes[p].data).Node == n.name // and to be deleted
+			if c.Holder == Absent && there && !left && w.absent[p].Before(ev.Began) {
 				w.t.Fatalf("%s says that %s is absent since %v, it was last at %v", n.name, vip, ev.Began, w.absent[p])
 			}
 			if c.Holder != Absent && !there && w.gone[p].Before(ev.Began) {
@@ -134,10 +173,71 @@ func (w *world) check(n *simNode, ev Event) {
 	}
 }
 
+// checkCurrent returns the service that a reading is about: as it is now, and not as it was once.
+func (w *world) checkCurrent(n *simNode, name string, began time.Time) Service {
+	i := slices.IndexFunc(n.conf, func(s Service) bool { return s.Name == name })
+	if i < 0 || began.Before(n.began[name]) {
+		w.t.Fatalf("%s emits a reading of %s since %v, which it has since %v as %v", n.name, name, began, n.began[name], n.conf)
+	}
+	return n.conf[i]
+}
+
+// checkReconfigured checks that a service that stays what it was is left in peace, after a Step at the same time that left
+// nothing to do.
+func (w *world) checkReconfigured(n *simNode, services []Service, out Output) {
+	quiet := n.state == Connected // else what was missing may have gone: then all is read, and all is told
+	for _, s := range services {
+		if !slices.ContainsFunc(n.conf, s.Equal) {
+			n.began[s.Name] = w.now
+			continue
+		}
+		for _, c := range out.Calls {
+			if quiet && path.Dir(c.Path) == s.ClaimsPath && n.holds(c.Path) || quiet && slices.Contains([]string{s.ClaimsPath, s.MaintenancePath, s.StatusPath}, c.Path) {
+				w.t.Fatalf("%s %ss %s, and %s stays what it is", n.name, c.Op, c.Path, s.Name)
+			}
+		}
+	}
+	if len(out.Events) > 0 && quiet {
+		w.t.Fatalf("%s emits %v at once", n.name, out.Events)
+	}
+	n.conf = services
+}
+
+// reconfigure gives a node other services.
+func (w *world) reconfigure(n *simNode, services []Service) {
+	w.step(n, Tick{})
+	w.step(n, Reconfigured{services})
+}
+
+// draw makes services up.
+func (w *world) draw(n *simNode) []Service {
+	var all []Service
+	if w.rnd.IntN(10) > 0 {
+		vips, own := []string{"192.0.2.1", "192.0.2.2"}, []string{}
+		if w.rnd.IntN(3) > 0 {
+			own = append(own, n.vip())
+		}
+		if w.rnd.IntN(2) == 0 {
+			vips = append(vips, "192.0.2.3")
+			if n.name == "n1" && w.rnd.IntN(2) == 0 {
+				own = append(own, "192.0.2.3")
+			}
+		}
+		all = append(all, n.service("/x", "web", vips, own))
+	}
+	if w.rnd.IntN(2) == 0 {
+		own := []string{}
+		if n.name == "n1" && w.rnd.IntN(2) == 0 {
+			own = append(own, "192.0.2.9")
+		}
+		all = append(all, n.service([]string{"/x", "/y"}[w.rnd.IntN(2)], "mail", []string{"192.0.2.9"}, own))
+	}
+	return all
+}
+
 // note keeps absent and gone up to date, before anything changes.
 func (w *world) note() {
-	for _, vip := range []string{"192.0.2.1", "192.0.2.2"} {
-		p := "/x/service/web/" + vip
+	for _, p := range claimPaths {
 		if w.tree.nodes[p] == nil {
 			w.absent[p] = w.now
 		} else {
@@ -196,7 +296,7 @@ func (w *world) serve(n *simNode) {
 
 // disturb does harm to a node, or changes what it wants.
 func (w *world) disturb(n *simNode) {
-	switch w.rnd.IntN(9) {
+	switch w.rnd.IntN(12) {
 	case 0, 1:
 		w.down(n)
 	case 2:
@@ -209,12 +309,23 @@ func (w *world) disturb(n *simNode) {
 	case 6:
 		w.toggle("/x/maintenance/web/"+n.name, "")
 	case 7:
-		w.toggle("/x/service/web/"+[]string{"192.0.2.1", "192.0.2.2"}[w.rnd.IntN(2)], `{"node":"n3"}`)
+		w.toggle(claimPaths[w.rnd.IntN(len(claimPaths))], `{"node":"n3"}`)
 	case 8: // nobody is there for longer than a session timeout
 		w.down(n)
 		w.faults = false
 		w.run(5 * time.Second)
 		w.faults = true
+	case 9, 10, 11:
+		w.reconfigure(n, w.draw(n))
+		if w.rnd.IntN(3) > 0 {
+			w.set(n)
+		}
+		if w.rnd.IntN(3) == 0 { // and once more while the answers are on their way
+			w.faults = false
+			w.run(time.Duration(w.rnd.IntN(60)) * time.Millisecond)
+			w.faults = true
+			w.reconfigure(n, w.draw(n))
+		}
 	}
 	if n.session == 0 && w.rnd.IntN(2) == 0 {
 		w.up(n)
@@ -232,9 +343,14 @@ func (w *world) toggle(p, data string) {
 }
 
 func (w *world) set(n *simNode) {
-	vip := n.m.cfg.Services[0].Authoritative[0]
-	w.step(n, SetWant{Want{Claims: map[ClaimKey]Wish{{"web", vip}: n.want},
-		Statuses: map[string]Status{"web": {Node: n.name, Instance: "i1", Health: fmt.Sprint(w.rnd.IntN(3))}}}})
+	want := Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]Status)}
+	for _, s := range n.conf {
+		for _, vip := range s.Authoritative {
+			want.Claims[ClaimKey{s.Name, vip}] = n.want
+		}
+		want.Statuses[s.Name] = Status{Node: n.name, Instance: "i1", Health: fmt.Sprint(w.rnd.IntN(3))}
+	}
+	w.step(n, SetWant{want})
 }
 
 func (w *world) down(n *simNode) {
@@ -292,18 +408,26 @@ func randomRun(t *testing.T, seed uint64) {
 	w := newWorld(t, seed)
 	w.run(12 * time.Second)
 	w.faults = false
-	for _, p := range []string{"/x/service/web/192.0.2.1", "/x/service/web/192.0.2.2"} {
+	for _, p := range claimPaths {
 		if n := w.tree.nodes[p]; n != nil && n.stat.Owner == 0x99 {
 			w.tree.remove(p)
 		}
 	}
 	for i, n := range w.nodes {
 		w.up(n)
+		w.reconfigure(n, w.draw(n))
 		n.want = []Wish{Hold, Release}[i]
 		w.set(n)
 	}
 	w.run(20 * time.Second)
 	w.settled()
+	for _, n := range w.nodes {
+		w.reconfigure(n, n.plain())
+		w.set(n)
+	}
+	w.run(2 * time.Second)
+	w.settled()
+	w.reloads()
 	for _, n := range w.nodes { // from here on the watches must tell, well before the slow reading
 		w.toggle("/x/maintenance/web/"+n.name, "")
 	}
@@ -315,7 +439,7 @@ func randomRun(t *testing.T, seed uint64) {
 	w.run(500 * time.Millisecond)
 	w.settled()
 	for _, n := range w.nodes {
-		if got := n.peers["n9"].Health; got != "unhealthy" {
+		if got := n.peers["web"]["n9"].Health; got != "unhealthy" {
 			t.Errorf("%s reads that n9 is %q", n.name, got)
 		}
 	}
@@ -326,24 +450,55 @@ func randomRun(t *testing.T, seed uint64) {
 	}
 }
 
+// reloads checks that what stays over a new configuration is not touched, what comes is made, and what goes is deleted.
+func (w *world) reloads() {
+	n := w.nodes[0]
+	const kept = "/x/service/web/192.0.2.1"
+	before := w.tree.nodes[kept].stat
+	all := []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}
+	for i, conf := range [][]Service{
+		{n.service("/x", "web", all, []string{"192.0.2.1", "192.0.2.3"}), n.service("/y", "mail", []string{"192.0.2.9"}, []string{"192.0.2.9"})},
+		{n.service("/x", "web", all, []string{"192.0.2.1"}), n.service("/x", "mail", []string{"192.0.2.9"}, []string{"192.0.2.9"})},
+		n.plain(),
+	} {
+		w.reconfigure(n, conf)
+		w.set(n)
+		w.run(time.Second)
+		w.settled()
+		if got := w.tree.nodes[kept]; got == nil || got.stat.Czxid != before.Czxid || got.stat.Owner != before.Owner {
+			w.t.Errorf("reload %d: the claim that stays is %v, was %v", i, got, before)
+		}
+	}
+}
+
 // settled checks that everything is as it should be.
 func (w *world) settled() {
 	for _, n := range w.nodes {
-		vip := n.m.cfg.Services[0].Authoritative[0]
-		holder := n.claims[vip].Holder
-		if n.state != Connected || n.want == Hold && holder != Own || n.want == Release && holder != Absent {
-			w.t.Errorf("%s is %v, wants to %v, and sees its claim as %v", n.name, n.state, n.want, holder)
+		if n.state != Connected {
+			w.t.Errorf("%s is %v", n.name, n.state)
 		}
-		for vip, c := range n.claims {
-			if there := w.tree.nodes["/x/service/web/"+vip] != nil; there != (c.Holder != Absent) {
-				w.t.Errorf("%s sees %s as %v", n.name, vip, c.Holder)
+		for i, s := range n.conf {
+			for _, vip := range s.Authoritative {
+				if holder := n.claims[s.Name][vip].Holder; n.want == Hold && holder != Own || n.want == Release && holder != Absent {
+					w.t.Errorf("%s wants to %v, and sees its claim on %s of %s as %v", n.name, n.want, vip, s.Name, holder)
+				}
+			}
+			for vip, c := range n.claims[s.Name] {
+				if there := w.tree.nodes[s.ClaimsPath+"/"+vip] != nil; there != (c.Holder != Absent) {
+					w.t.Errorf("%s sees %s of %s as %v", n.name, vip, s.Name, c.Holder)
+				}
+			}
+			if there := w.tree.nodes[s.MaintenancePath] != nil; there != n.maint[s.Name] {
+				w.t.Errorf("%s: maintenance of %s is %v, and it says %v", n.name, s.Name, there, n.maint[s.Name])
+			}
+			if rec := w.tree.nodes[s.StatusPath]; rec == nil || string(rec.data) != string(n.m.services[i].record.want) {
+				w.t.Errorf("%s: its status record of %s is %v", n.name, s.Name, rec)
 			}
 		}
-		if there := w.tree.nodes["/x/maintenance/web/"+n.name] != nil; there != n.maint {
-			w.t.Errorf("%s: maintenance is %v, and it says %v", n.name, there, n.maint)
-		}
-		if rec := w.tree.nodes["/x/status/web/"+n.name]; rec == nil || string(rec.data) != string(n.m.services[0].record.want) {
-			w.t.Errorf("%s: its status record is %v", n.name, rec)
+		for p, node := range w.tree.nodes {
+			if node.stat.Owner == n.last && !n.holds(p) {
+				w.t.Errorf("%s has left %s behind", n.name, p)
+			}
 		}
 	}
 }

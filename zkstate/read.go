@@ -34,6 +34,7 @@ type service struct {
 	view     uint64           // number of the newest that is complete, and which own holds
 	record   record
 	removals [numFlags]removal
+	left     []*held // claims on its other VIPs that were ours before a reconfiguration
 }
 
 func newService(cfg Service) *service {
@@ -165,7 +166,7 @@ func (r *read) soil(loud bool) {
 // pumpReads starts the readings that are due.
 func (m *Machine) pumpReads(s *service) {
 	for _, r := range s.reads() {
-		if r.busy || !r.dirty {
+		if r.busy || !r.dirty || r == &s.claims && s.clearing() {
 			continue
 		}
 		at := r.retry.at
@@ -213,17 +214,17 @@ func (r *read) again() {
 
 // readDir lists a directory of ours and hands the names and the time of asking to then. A directory that is missing is
 // made and read again: missing is not empty.
-func (m *Machine) readDir(r *read, patient bool, then func(names []string, began time.Time)) {
+func (m *Machine) readDir(s *service, r *read, patient bool, then func(names []string, began time.Time)) {
 	asked := r.watch.ask()
 	call := m.call
 	if patient {
 		call = m.callPatiently
 	}
-	call(Call{Op: OpChildren, Path: r.path, Watch: asked}, func(p *pending, res Result) {
+	call(s, Call{Op: OpChildren, Path: r.path, Watch: asked}, func(p *pending, res Result) {
 		switch {
 		case errors.Is(res.Err, zk.ErrNoNode):
 			r.watch.armed = false
-			m.makeDir(r.path, func(err error) {
+			m.makeDir(s, r.path, func(err error) {
 				if err != nil {
 					m.fail(r, err)
 					return
@@ -247,8 +248,8 @@ func (m *Machine) readDir(r *read, patient bool, then func(names []string, began
 
 // makeDir creates a persistent directory, and those above it that are missing. It begins with the deepest: a node that
 // may not write further up gets "no right" there even for what exists.
-func (m *Machine) makeDir(dir string, done func(error)) {
-	m.call(Call{Op: OpCreate, Path: dir}, func(_ *pending, res Result) {
+func (m *Machine) makeDir(s *service, dir string, done func(error)) {
+	m.call(s, Call{Op: OpCreate, Path: dir}, func(_ *pending, res Result) {
 		parent := path.Dir(dir)
 		switch {
 		case res.Err == nil:
@@ -258,12 +259,12 @@ func (m *Machine) makeDir(dir string, done func(error)) {
 		case errors.Is(res.Err, zk.ErrNodeExists):
 			done(nil)
 		case errors.Is(res.Err, zk.ErrNoNode) && parent != dir && parent != "/":
-			m.makeDir(parent, func(err error) {
+			m.makeDir(s, parent, func(err error) {
 				if err != nil {
 					done(err)
 					return
 				}
-				m.makeDir(dir, done)
+				m.makeDir(s, dir, done)
 			})
 		case errors.Is(res.Err, zk.ErrNoAuth):
 			m.deny(parent, "CREATE")
@@ -284,7 +285,7 @@ type peer struct {
 
 // readPeers reads the status records of all other nodes.
 func (m *Machine) readPeers(s *service, r *read, loud bool) {
-	m.readDir(r, true, func(names []string, began time.Time) {
+	m.readDir(s, r, true, func(names []string, began time.Time) {
 		names = m.peerNames(s, names)
 		ev := PeersRead{Service: s.Name, Session: m.id, Began: began, Peers: make(map[string]Status)}
 		left, failed := len(names), false
@@ -341,14 +342,14 @@ func (m *Machine) peerNames(s *service, names []string) []string {
 
 // readPeer reads one record. It hands nil to then for one that has gone or cannot be used.
 func (m *Machine) readPeer(s *service, name string, then func(*Status, error)) {
+	at := s.peers.path + "/" + name
 	p := s.records[name]
 	if p == nil {
-		p = &peer{}
+		p = &peer{watch: m.adopt(watchKey{path: at})}
 		s.records[name] = p
 	}
 	asked := p.watch.ask()
-	at := s.peers.path + "/" + name
-	m.callPatiently(Call{Op: OpGet, Path: at, Watch: asked}, func(_ *pending, res Result) {
+	m.callPatiently(s, Call{Op: OpGet, Path: at, Watch: asked}, func(_ *pending, res Result) {
 		switch {
 		case errors.Is(res.Err, zk.ErrNoNode):
 			p.watch.armed = false

@@ -44,7 +44,7 @@ func (m *Machine) pumpRecord(s *service) {
 	}
 	data := r.want
 	r.busy, r.check = true, false
-	m.call(Call{Op: OpExists, Path: r.path}, func(_ *pending, res Result) {
+	m.call(s, Call{Op: OpExists, Path: r.path}, func(_ *pending, res Result) {
 		switch {
 		case res.Err != nil:
 			m.wrote(r, nil, "exists", res.Err)
@@ -66,7 +66,7 @@ func (m *Machine) pumpRecord(s *service) {
 // from us: the two would do so for ever.
 func (m *Machine) replaceRecord(s *service, data []byte) {
 	r := &s.record
-	m.call(Call{Op: OpGet, Path: r.path}, func(_ *pending, res Result) {
+	m.call(s, Call{Op: OpGet, Path: r.path}, func(_ *pending, res Result) {
 		if errors.Is(res.Err, zk.ErrNoNode) {
 			m.wrote(r, nil, "get", nil)
 			return
@@ -93,12 +93,12 @@ func (m *Machine) replaceRecord(s *service, data []byte) {
 func (m *Machine) writeRecord(s *service, c Call) {
 	r := &s.record
 	r.have = nil // until it is known what became of it
-	m.call(c, func(_ *pending, res Result) {
+	m.call(s, c, func(_ *pending, res Result) {
 		if res.Err == nil && c.Op != OpSet {
 			r.made = max(r.made, s.peers.watch.mark.pzxid) // it is newer than that, and a twin's newer still
 		}
 		if c.Op == OpCreate && errors.Is(res.Err, zk.ErrNoNode) {
-			m.makeDir(path.Dir(r.path), func(err error) { m.wrote(r, nil, "make directory", err) })
+			m.makeDir(s, path.Dir(r.path), func(err error) { m.wrote(r, nil, "make directory", err) })
 			return
 		}
 		switch {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,8 +52,10 @@ type Session struct {
 
 	mu     sync.Mutex // a second owner: the library's goroutines put in what Run takes out, and must never wait
 	inputs []Input    // unbounded, as a dropped one is a state that is never learnt; the library sends few
-	want   *Want
-	resync bool
+	// The newest of each, which Run has not taken over yet; nil if there is none.
+	services *[]Service
+	want     *Want
+	resync   bool
 }
 
 // New makes a Session that logs to log. It connects to nothing before Run.
@@ -67,6 +70,20 @@ func (s *Session) Set(w Want) {
 	w.Claims, w.Statuses, w.Remove = maps.Clone(w.Claims), maps.Clone(w.Statuses), maps.Clone(w.Remove)
 	s.mu.Lock()
 	s.want = &w
+	s.mu.Unlock()
+	s.ring()
+}
+
+// Reconfigure replaces the services, as Reconfigured has it; a wish that is Set after it is for the new ones. It may be called
+// from any goroutine and returns at once. A reading of what has changed that began after the call is of the new services. One
+// that began before may still be emitted, and must be ignored.
+func (s *Session) Reconfigure(services []Service) {
+	services = slices.Clone(services)
+	for i := range services {
+		services[i].VIPs, services[i].Authoritative = slices.Clone(services[i].VIPs), slices.Clone(services[i].Authoritative)
+	}
+	s.mu.Lock()
+	s.services = &services
 	s.mu.Unlock()
 	s.ring()
 }
@@ -95,12 +112,17 @@ func (s *Session) ring() {
 	}
 }
 
-// take returns what was put in, oldest first.
+// take returns what was put in, oldest first; but new services before all results, so that no reading of the old ones ends
+// that began after them.
 func (s *Session) take() []Input {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ins := s.inputs
 	s.inputs = nil
+	if s.services != nil {
+		ins = append([]Input{Reconfigured{*s.services}}, ins...)
+		s.services = nil
+	}
 	if s.want != nil {
 		ins = append(ins, SetWant{*s.want})
 		s.want = nil

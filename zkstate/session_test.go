@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -378,6 +379,7 @@ func TestMachinePanicsOnWhatCannotBe(t *testing.T) {
 		"input":   func() { newPlayer(testConfig()).step(0, nil) },
 		"op":      func() { do(nil, Call{Op: OpReplace + 1}) },
 		"foreign": func() { newService(Service{Authoritative: []string{"a"}}) },
+		"twice":   func() { newPlayer(testConfig()).m.reconfigure(testServices([]string{"web:a:a", "web:b:b"})) },
 		"json":    func() { mustJSON(make(chan int)) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -388,5 +390,72 @@ func TestMachinePanicsOnWhatCannotBe(t *testing.T) {
 			}()
 			do()
 		})
+	}
+}
+
+func TestSessionIsReconfigured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := newFakeServer(t)
+		h := start(t, srv, testConfig())
+		h.s.Set(wish(Hold))
+		h.client().connect(up(0xa1))
+		sleep(time.Second)
+		czxid := h.claims()[vip1].Czxid
+		told := len(h.events)
+
+		h.s.Reconfigure(testServices([]string{"web:192.0.2.1:192.0.2.1"})) // never seen: the newest counts
+		services := testServices([]string{"web:192.0.2.1,192.0.2.2:192.0.2.1", "mail:192.0.2.9:192.0.2.9"})
+		h.s.Reconfigure(services)
+		services[1].VIPs[0], services[1].Authoritative[0] = "changed", "afterwards"
+		w := wish(Hold)
+		w.Claims[ClaimKey{"mail", "192.0.2.9"}] = Hold
+		h.s.Set(w)
+		sleep(time.Second)
+		if got := h.claims()["192.0.2.9"].Holder; got != Own {
+			t.Errorf("the new claim is %v, want own", got)
+		}
+		for _, ev := range h.events[told:] {
+			if ev, ok := ev.(ClaimsRead); ok && ev.Service != "mail" {
+				t.Errorf("what did not change is told: %+v", ev)
+			}
+		}
+		srv.with(func(tr *tree) {
+			if n := tr.nodes[claim1]; n == nil || n.stat.Czxid != czxid {
+				t.Errorf("the claim that stays is %v, was made by %d", n, czxid)
+			}
+		})
+
+		h.s.Reconfigure(nil)
+		sleep(time.Second)
+		srv.with(func(tr *tree) {
+			for _, p := range []string{claim1, "/x/status/web/n1", "/x/service/mail/192.0.2.9"} {
+				if tr.nodes[p] != nil {
+					t.Errorf("%s is left", p)
+				}
+			}
+		})
+		if got := h.states(); got != "connected" {
+			t.Errorf("states: %s", got)
+		}
+		h.stop(nil)
+	})
+}
+
+// TestNewServicesComeBeforeResults has a reading of the services before end after Reconfigure was called: it must not be told.
+func TestNewServicesComeBeforeResults(t *testing.T) {
+	s := New(testConfig(), quiet())
+	s.push(SessionUp{Conn: 1})
+	s.Set(wish(Hold))
+	s.Resync()
+	s.Reconfigure(nil)
+	var kinds []string
+	for _, in := range s.take() {
+		kinds = append(kinds, fmt.Sprintf("%T", in))
+	}
+	if got := strings.Join(kinds, " "); got != "zkstate.Reconfigured zkstate.SessionUp zkstate.SetWant zkstate.ResyncAsked" {
+		t.Errorf("taken in the order %s", got)
+	}
+	if ins := s.take(); len(ins) != 0 {
+		t.Errorf("taken twice: %v", ins)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"path"
 	"reflect"
 	"slices"
 	"time"
@@ -42,6 +43,12 @@ type Tick struct{}
 // SetWant replaces the wish.
 type SetWant struct{ Want Want }
 
+// Reconfigured replaces the services; neither the slice nor what it holds may change afterwards. One that is Equal to that
+// of its name before stays as it is: nothing is read or emitted for it. Any other is read from the start and its readings
+// are emitted, what is no longer its own is deleted where it is ours, and of the wish before only that holds which is about
+// the same claims and the same status record. Nothing is emitted any more for one that is gone.
+type Reconfigured struct{ Services []Service }
+
 // ResyncAsked asks for everything to be read again and emitted.
 type ResyncAsked struct{}
 
@@ -69,6 +76,7 @@ type NodeChanged struct {
 
 func (Tick) input()           {}
 func (SetWant) input()        {}
+func (Reconfigured) input()   {}
 func (ResyncAsked) input()    {}
 func (Stop) input()           {}
 func (SessionUp) input()      {}
@@ -113,6 +121,9 @@ type Machine struct {
 	anewAt   time.Time // zero while there is a session
 	resyncAt time.Time
 
+	leaving []*held            // what may be ours and has no service any more, in the order of giving it up
+	orphans map[watchKey]watch // armed in this session, for what has no service any more
+
 	closing *closing // set by Stop
 }
 
@@ -121,10 +132,8 @@ func NewMachine(cfg Config, log *logrus.Entry) *Machine {
 	if cfg.Resync <= 0 {
 		cfg.Resync = defaultResync
 	}
-	m := &Machine{cfg: cfg, log: log, timeout: cfg.SessionTimeout, denied: make(map[string]bool)}
-	for _, s := range cfg.Services {
-		m.services = append(m.services, newService(s))
-	}
+	m := &Machine{cfg: cfg, log: log, timeout: cfg.SessionTimeout, denied: make(map[string]bool), orphans: make(map[watchKey]watch)}
+	m.reconfigure(cfg.Services)
 	return m
 }
 
@@ -155,6 +164,10 @@ func (m *Machine) apply(in Input) {
 	case Tick:
 	case SetWant:
 		m.setWant(in.Want)
+	case Reconfigured:
+		if m.closing == nil { // else what is given up stays given up
+			m.reconfigure(in.Services)
+		}
 	case ResyncAsked:
 		m.dirtyAll(true)
 	case Stop:
@@ -196,7 +209,7 @@ func (m *Machine) timers() {
 		m.lostAt = time.Time{}
 		m.change(Lost, "no connection for a session timeout")
 	}
-	if m.closing == nil && (m.passed(m.anewAt) || m.calls.late > maxSent-maxLive) {
+	if m.closing == nil && (m.passed(m.anewAt) || len(m.calls.late) > maxSent-maxLive) {
 		m.log.WithField("session", hex(m.id)).Warn("ZooKeeper client is made anew: it gets no session, or no answers")
 		m.open()
 	}
@@ -214,7 +227,7 @@ func (m *Machine) open() {
 	}
 	m.conn++
 	m.forgetCalls()
-	m.calls.late = 0
+	m.calls.late = make(map[uint64]string)
 	m.out.Open = m.conn
 	m.anewAt = m.now.Add(max(anewAfter, anewAfterTimeouts*m.timeout))
 }
@@ -241,6 +254,9 @@ func (m *Machine) sessionUp(in SessionUp) {
 	for _, s := range m.services {
 		s.begin()
 	}
+	for _, h := range m.leaving {
+		*h = held{path: h.path}
+	}
 }
 
 // newSession forgets what belonged to the session before.
@@ -251,6 +267,7 @@ func (m *Machine) newSession(id int64) {
 	for _, s := range m.services {
 		s.unwatch()
 	}
+	clear(m.orphans)
 }
 
 // sessionDown freezes what is known; nothing is sent until there is a session again.
@@ -313,6 +330,7 @@ func (m *Machine) pumpSession() {
 		m.pumpFlush()
 		return
 	}
+	m.pumpLeaving()
 	for _, s := range m.services {
 		m.pumpReads(s)
 	}
@@ -340,7 +358,7 @@ func (m *Machine) pumpFlush() {
 		return
 	}
 	m.flushing = true
-	m.call(Call{Op: OpSync, Path: "/"}, func(_ *pending, res Result) {
+	m.call(nil, Call{Op: OpSync, Path: "/"}, func(_ *pending, res Result) {
 		m.flushing = false
 		m.flushed = res.Err == nil
 		if res.Err != nil {
@@ -379,9 +397,16 @@ func (m *Machine) dirtyAll(loud bool) {
 	}
 }
 
-func (m *Machine) nodeChanged(path string) {
+func (m *Machine) nodeChanged(changed string) {
 	for _, s := range m.services {
-		s.nodeChanged(path)
+		s.nodeChanged(changed)
+	}
+	delete(m.orphans, watchKey{changed, false})
+	delete(m.orphans, watchKey{changed, true})
+	for _, h := range m.leaving {
+		if path.Dir(h.path) == changed {
+			h.at = time.Time{} // it may be another's by now
+		}
 	}
 }
 

@@ -46,13 +46,16 @@ func testConfig() Config {
 //
 //	tick · up CONN ID TIMEOUT · down CONN · expired CONN · changed CONN PATH · resync · stop · abandon
 //	want VIP=WISH… health=WORD        what should lie in ZooKeeper
+//	want SERVICE/VIP=WISH… SERVICE/health=WORD    the same for a service other than web
 //	want -maintenance=DATA -failback=DATA    what should go, if it says this
+//	services NAME:VIPS:OWN[:ROOT[:DIR]]…    new services, below ROOT (/x) in directories DIR (NAME)
 //	serve                             the tree answers all calls and delivers the watches, until nothing is left to do
 //	serve 1                           it answers one call
 //	overtaken PATH                    it answers one call, but the removal of PATH is told before
 //	unwatch                           the tree forgets all watches
 //	hold                              forget all calls: they stay unanswered
 //	error OP PATH WORD                answers one call with an error
+//	late OP PATH                      the tree carries one call out and answers it, out of turn
 //	put PATH OWNER DATA · rm PATH · set PATH DATA · deny RIGHT PATH · permit RIGHT PATH · expire ID    others change the tree
 type player struct {
 	m       *Machine
@@ -221,22 +224,40 @@ func (p *player) want(words []string) Want {
 	w := Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]Status), Remove: make(map[FlagKey][]byte)}
 	for _, word := range words {
 		k, v, _ := strings.Cut(word, "=")
+		service := "web"
+		if name, rest, found := strings.Cut(k, "/"); found {
+			service, k = name, rest
+		}
 		if f := slices.Index([]string{"-maintenance", "-failback"}, k); f >= 0 {
 			w.Remove[FlagKey{"web", Flag(f)}] = []byte(v)
 			continue
 		}
 		switch v {
 		case "hold":
-			w.Claims[ClaimKey{"web", k}] = Hold
+			w.Claims[ClaimKey{service, k}] = Hold
 		case "release":
-			w.Claims[ClaimKey{"web", k}] = Release
+			w.Claims[ClaimKey{service, k}] = Release
 		case "leave":
-			w.Claims[ClaimKey{"web", k}] = Leave
+			w.Claims[ClaimKey{service, k}] = Leave
 		default:
-			w.Statuses["web"] = Status{Node: "n1", Instance: "i1", Health: v}
+			w.Statuses[service] = Status{Node: "n1", Instance: "i1", Health: v}
 		}
 	}
 	return w
+}
+
+// testServices makes services of what "services" says.
+func testServices(words []string) []Service {
+	list := func(s string) []string { return strings.FieldsFunc(s, func(r rune) bool { return r == ',' }) }
+	var all []Service
+	for _, word := range words {
+		part := strings.Split(word, ":")
+		part = append(part, []string{"", "", "", "/x", part[0]}[len(part):]...)
+		root, dir := part[3], part[4]
+		all = append(all, Service{Name: part[0], ClaimsPath: root + "/service/" + dir, MaintenancePath: root + "/maintenance/" + dir + "/n1",
+			StatusPath: root + "/status/" + dir + "/n1", VIPs: list(part[1]), Authoritative: list(part[2])})
+	}
+	return all
 }
 
 // play carries out one input line.
@@ -276,6 +297,16 @@ func (p *player) play(line string) error {
 		p.step(at, Stop{Abandon: true})
 	case "want":
 		p.step(at, SetWant{p.want(words[2:])})
+	case "services":
+		p.step(at, Reconfigured{testServices(words[2:])})
+	case "late":
+		i := slices.IndexFunc(p.sent, func(c Call) bool { return c.Op.String() == args[0] && c.Path == args[1] })
+		if i < 0 {
+			return fmt.Errorf("no call %s %s", args[0], args[1])
+		}
+		c := p.sent[i]
+		p.sent = slices.Delete(p.sent, i, i+1)
+		p.step(at, p.tree.serve(p.session, "n1", c))
 	case "serve":
 		most := 10000
 		if args[0] != "" {
@@ -285,7 +316,7 @@ func (p *player) play(line string) error {
 	case "hold":
 		p.sent = nil
 	case "unwatch":
-		p.tree.watches = make(map[watchKey]bool)
+		p.tree.watches = make(map[serverWatch]bool)
 	case "overtaken": // the first call is answered, and the removal of a node overtakes the answer
 		c := p.sent[0]
 		p.sent = p.sent[1:]

@@ -15,7 +15,7 @@ import (
 type tree struct {
 	zxid    int64
 	nodes   map[string]*znode
-	watches map[watchKey]bool
+	watches map[serverWatch]bool
 	deny    map[string]bool // "READ /path", "CREATE /path", "DELETE /path"
 	faults  []string
 	fire    func(session int64, path string)
@@ -26,14 +26,14 @@ type znode struct {
 	stat Stat
 }
 
-type watchKey struct {
+type serverWatch struct {
 	session int64
 	path    string
 	child   bool
 }
 
 func newTree(fire func(session int64, path string)) *tree {
-	return &tree{zxid: 100, nodes: map[string]*znode{"/": {}}, watches: make(map[watchKey]bool), deny: make(map[string]bool), fire: fire}
+	return &tree{zxid: 100, nodes: map[string]*znode{"/": {}}, watches: make(map[serverWatch]bool), deny: make(map[string]bool), fire: fire}
 }
 
 func (t *tree) fault(format string, args ...any) {
@@ -114,7 +114,7 @@ func (t *tree) changed(p string, membership bool) {
 
 func (t *tree) trigger(p string, child bool) {
 	keys := slices.Collect(maps.Keys(t.watches))
-	slices.SortFunc(keys, func(a, b watchKey) int { return int(a.session - b.session) })
+	slices.SortFunc(keys, func(a, b serverWatch) int { return int(a.session - b.session) })
 	for _, k := range keys {
 		if k.path == p && k.child == child {
 			delete(t.watches, k)
@@ -124,7 +124,7 @@ func (t *tree) trigger(p string, child bool) {
 }
 
 func (t *tree) arm(session int64, p string, child bool) {
-	k := watchKey{session, p, child}
+	k := serverWatch{session, p, child}
 	if t.watches[k] {
 		t.fault("session %#x arms a second watch on %s", session, p)
 	}
@@ -133,7 +133,7 @@ func (t *tree) arm(session int64, p string, child bool) {
 
 // expire ends a session.
 func (t *tree) expire(session int64) {
-	maps.DeleteFunc(t.watches, func(k watchKey, _ bool) bool { return k.session == session })
+	maps.DeleteFunc(t.watches, func(k serverWatch, _ bool) bool { return k.session == session })
 	for _, p := range slices.Sorted(maps.Keys(t.nodes)) {
 		if t.nodes[p].stat.Owner == session {
 			t.remove(p)
@@ -198,6 +198,7 @@ func (t *tree) serve(session int64, node string, c Call) Result {
 		case n.stat.Version != c.Version:
 			res.Err = zk.ErrBadVersion
 		default:
+			t.checkRemoval(session, node, c.Path)
 			res.Err = t.remove(c.Path)
 		}
 	case OpReplace:

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -151,7 +152,13 @@ func daemonAction(c *cli.Context, stdin *os.File, stdout, stderr io.Writer) erro
 		return daemonUsage(err)
 	}
 	started := time.Now()
-	if err = runDaemon(cfg, stdin, stdout, stderr); err != nil && time.Since(started) < faultPause {
+	name, load := cfg.Services[0].Name, func() (*daemon.Config, error) { return daemonConfig(c) }
+	if file := c.String("config"); file != "" {
+		name = strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
+	} else {
+		load = nil
+	}
+	if err = runDaemon(cfg, load, name, stdin, stdout, stderr); err != nil && time.Since(started) < faultPause {
 		err = daemonError{err} // it will fail again when ExaBGP starts it again
 	}
 	return err

@@ -18,13 +18,13 @@ import (
 
 	"exazk/daemon"
 	"exazk/exabgp"
-	"exazk/health"
 	"exazk/link"
 	"exazk/zkstate"
 )
 
-// runDaemon wires the edges to the loop and runs until the loop wants to end.
-func runDaemon(cfg *daemon.Config, stdin *os.File, stdout, stderr io.Writer) error {
+// runDaemon wires the edges to the loop and runs until the loop wants to end. With SIGHUP, load gives the configuration anew;
+// name tells this process from others of the same ExaBGP.
+func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name string, stdin *os.File, stdout, stderr io.Writer) error {
 	syscall.Umask(0o022) // ExaBGP gives its processes 0137, under which the checks could not make a directory
 	logger, flush := newLogger(cfg.Log, logTag(cfg), stderr)
 	defer flush()
@@ -38,22 +38,34 @@ func runDaemon(cfg *daemon.Config, stdin *os.File, stdout, stderr io.Writer) err
 	id := daemon.Identity{Node: cfg.Node, Instance: newInstance(), Version: versionText(), Since: time.Now().UTC().Truncate(time.Millisecond)}
 	log.WithFields(logrus.Fields{"version": id.Version, "instance": id.Instance, "pid": os.Getpid()}).Info("exazk started")
 
-	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive}, log.WithField("component", "exabgp"))
+	dialect, err := exabgp.ParseDialect(cfg.ExaBGP.Dialect)
+	if err != nil {
+		return err
+	}
+	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive, Dialect: dialect, Environ: os.Environ()}, log.WithField("component", "exabgp"))
 	store := zkstate.New(cfg.Store(id), log.WithField("component", "zookeeper"))
-	loop := daemon.NewLoop(daemon.NewCore(cfg, id), speaker, store, log.WithField("component", "daemon"))
+	var before []exabgp.Route
+	keeper := newRecord(name, log.WithField("component", "record"))
+	if keeper != nil && !interactive {
+		before = keeper.read()
+	}
+	loop := daemon.NewLoop(daemon.NewCore(cfg, id, before...), speaker, store, log.WithField("component", "daemon"))
+	checks := newChecks(loop, log.WithField("component", "health"))
+	reloads := &reloader{load: load, cfg: cfg, loop: loop, checks: checks, log: log.WithField("component", "reload")}
 
 	edges := newGroup()
 	storeGroup := newGroup()
+	if keeper != nil && !interactive {
+		loop.KeepWith(keeper)
+		edges.start("record", keeper.run)
+	}
 	edges.start("exabgp", func(ctx context.Context) error { return speaker.Run(ctx, loop.ExaBGP(ctx)) })
 	if cfg.ExaBGP.TrackNeighbors {
 		links := link.New(log.WithField("component", "link"))
 		edges.start("link", func(ctx context.Context) error { return links.Run(ctx, loop.Link(ctx)) })
 	}
-	for i := range cfg.Services {
-		checker := health.New(cfg.HealthConfig(&cfg.Services[i]), log.WithField("component", "health"))
-		edges.start("health", func(ctx context.Context) error { return checker.Run(ctx, loop.Health(ctx)) })
-	}
-	edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, loop) })
+	edges.start("health", func(ctx context.Context) error { return checks.run(ctx, cfg) })
+	edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, loop, reloads) })
 	storeGroup.start("zookeeper", func(ctx context.Context) error { return store.Run(ctx, loop.ZooKeeper(ctx)) })
 
 	exit, err := runLoop(loop, edges, storeGroup)
@@ -130,19 +142,25 @@ func (g *group) stop(cause error) {
 	g.wait.Wait()
 }
 
-// watchSignals turns SIGTERM and SIGINT into a drain. SIGPIPE is caught and dropped, since a handler makes the write to
-// a broken stdout return an error, where the default ends the process before any clean-up, and ignoring it would be
-// inherited by the checks.
-func watchSignals(ctx context.Context, loop *daemon.Loop) error {
-	ch := make(chan os.Signal, 4) // a SIGPIPE must not push out a SIGTERM
-	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPIPE)
+// watchSignals turns SIGTERM and SIGINT into a drain, SIGHUP into a reload, and SIGUSR1 into a run of every check. SIGPIPE is
+// caught and dropped, since a handler makes the write to a broken stdout return an error, where the default ends the process
+// before any clean-up, and ignoring it would be inherited by the checks.
+func watchSignals(ctx context.Context, loop *daemon.Loop, reloads *reloader) error {
+	ch := make(chan os.Signal, 8) // a SIGPIPE must not push out a SIGTERM
+	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGUSR1)
 	defer signal.Stop(ch)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case s := <-ch:
-			if s != syscall.SIGPIPE {
+			switch s {
+			case syscall.SIGPIPE:
+			case syscall.SIGHUP:
+				reloads.reload(ctx)
+			case syscall.SIGUSR1:
+				reloads.checks.now()
+			default:
 				loop.Post(ctx, daemon.Stop{Signal: s.String()})
 			}
 		}

@@ -268,6 +268,9 @@ type Decision struct {
 	Slept  bool         // that is because the process stood still
 	Exit   Exit
 	Wake   time.Time // Step must be called again no later than this
+	// Keys are all routes that ExaBGP may hold of this process, now or later. They are to be kept for the process after this
+	// one, which withdraws what it is not configured with. A change is always in another slice.
+	Keys []exabgp.Route
 }
 
 // VIPVerdict is a verdict with the VIP that it is about.
@@ -325,6 +328,7 @@ func (c *Core) decide(now time.Time, slept bool) Decision {
 		d.Want.Statuses[s.conf.Name] = c.status(now, s)
 	}
 	d.Table = exabgp.Table{Epoch: c.epoch, Routes: c.routes()}
+	d.Keys = c.keys
 	d.Exit = c.exit(now)
 	return d
 }

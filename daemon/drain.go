@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"slices"
 	"time"
 
 	"exazk/zkstate"
@@ -118,6 +119,9 @@ func (c *Core) exit(now time.Time) Exit {
 				return Stay
 			}
 		}
+	}
+	if slices.ContainsFunc(c.former, func(f advert) bool { return !f.acked }) {
+		return Stay
 	}
 	return Leave
 }

@@ -24,6 +24,9 @@ type Store interface {
 	Resync()
 }
 
+// Keeper keeps for the next process what this one may have announced. Keep never waits.
+type Keeper interface{ Keep([]exabgp.Route) }
+
 // slowEvent is how long an event may wait for the loop before the log says so: a hint of a machine under pressure.
 const slowEvent = 250 * time.Millisecond
 
@@ -33,6 +36,7 @@ type Loop struct {
 	core    *Core
 	speaker Speaker
 	store   Store
+	keeper  Keeper // nil where nothing is kept
 	log     *logrus.Entry
 	events  chan posted
 	last    Decision
@@ -52,6 +56,9 @@ func NewLoop(core *Core, speaker Speaker, store Store, log *logrus.Entry) *Loop 
 		events: make(chan posted, 256),
 	}
 }
+
+// KeepWith has a Keeper told of what may be announced, from the next step on. It is called before Run.
+func (l *Loop) KeepWith(k Keeper) { l.keeper = k }
 
 // Post hands an event to the loop and waits until it is taken in. It returns false once ctx is done.
 func (l *Loop) Post(ctx context.Context, ev Event) bool {
@@ -108,6 +115,9 @@ func (l *Loop) step(ev Event) {
 	before := slices.Clone(l.core.neighbors)
 	d := l.core.Step(time.Now(), ev)
 	l.logNeighbors(before)
+	if l.keeper != nil && !slices.Equal(d.Keys, l.last.Keys) {
+		l.keeper.Keep(d.Keys)
+	}
 	if d.Table.Epoch != l.last.Table.Epoch || !slices.Equal(d.Table.Routes, l.last.Table.Routes) {
 		l.speaker.Set(d.Table)
 	}

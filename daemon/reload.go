@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -8,19 +9,18 @@ import (
 )
 
 // Reload is a new configuration, to be taken over as a difference: what did not change goes on as it is. What belongs to the
-// connections themselves (node, [zookeeper], [log], exabgp.dialect and neighbor_tracking) stays as it was; see Restart.
+// connections themselves stays as it was: see Config.Restart and Config.Adopt.
 type Reload struct{ Config *Config }
 
 func (Reload) event() {}
 
-// Restart names what a new configuration changes and a running process cannot.
+// Restart names what a new configuration changes and a running process cannot. The node must be the same.
 func (c *Config) Restart(next *Config) []string {
 	var keys []string
 	for _, k := range []struct {
 		key  string
 		same bool
 	}{
-		{"node", c.Node == next.Node},
 		{"log", c.Log == next.Log},
 		{"zookeeper.hosts", slices.Equal(c.ZooKeeper.Hosts, next.ZooKeeper.Hosts)},
 		{"zookeeper.session_timeout", c.ZooKeeper.SessionTimeout == next.ZooKeeper.SessionTimeout},
@@ -34,9 +34,21 @@ func (c *Config) Restart(next *Config) []string {
 	return keys
 }
 
+// Adopt is a new configuration with what only a restart takes over left as it is in this one.
+func (c *Config) Adopt(next *Config) *Config {
+	adopted := *next
+	adopted.Log, adopted.ZooKeeper = c.Log, c.ZooKeeper
+	adopted.ExaBGP.Dialect, adopted.ExaBGP.TrackNeighbors = c.ExaBGP.Dialect, c.ExaBGP.TrackNeighbors
+	return &adopted
+}
+
 // key says which route it is, whatever its attributes.
 func key(r exabgp.Route) exabgp.Route {
 	return exabgp.Route{Prefix: r.Prefix, PathID: r.PathID, Neighbor: r.Neighbor}
+}
+
+func (a *advert) key(vip netip.Prefix) exabgp.Route {
+	return exabgp.Route{Prefix: vip, PathID: a.attrs.own.PathID, Neighbor: a.to}
 }
 
 // reload takes a new configuration over. Every VIP and service that is in both keeps all that is known about it, so that only
@@ -108,18 +120,57 @@ func (v *vip) inherit(o *vip, sameClaim bool) {
 
 // leave has all withdrawn that the services of before may have announced and that is not of any service now.
 func (c *Core) leave(before []*service) {
-	gone := c.former
+	var gone []exabgp.Route
 	for _, s := range before {
 		for _, v := range s.vips {
-			for _, a := range v.adverts {
-				gone = append(gone, exabgp.Route{Prefix: v.prefix, PathID: a.attrs.own.PathID, Neighbor: a.to, Withdraw: true, Serial: a.want.Serial + 1})
+			for i := range v.adverts {
+				gone = append(gone, v.adverts[i].key(v.prefix))
 			}
 		}
 	}
-	c.former = nil
+	c.former = slices.DeleteFunc(c.former, func(f advert) bool { return c.advert(f.want) != nil })
+	c.remember(gone)
+}
+
+// remember has routes withdrawn that are not of any service. It goes by what tells a route from others; the rest is not looked at.
+func (c *Core) remember(gone []exabgp.Route) {
 	for _, r := range gone {
-		if c.advert(r) == nil && !slices.ContainsFunc(c.former, func(f exabgp.Route) bool { return key(f) == key(r) }) {
-			c.former = append(c.former, r)
+		r = key(r)
+		if c.advert(r) != nil || slices.ContainsFunc(c.former, func(f advert) bool { return key(f.want) == r }) {
+			continue
+		}
+		c.serials++
+		r.Withdraw, r.Serial = true, 1<<32+c.serials // greater than any that the route had as one of a service
+		c.former = append(c.former, advert{to: r.Neighbor, want: r})
+	}
+	c.keys = c.mayAnnounce()
+}
+
+// mayAnnounce is every route that ExaBGP may hold of this process, now or later, sorted by what tells them apart: those of the
+// configuration, and those of before whose withdraw was not acknowledged yet.
+func (c *Core) mayAnnounce() []exabgp.Route {
+	var keys []exabgp.Route
+	for _, s := range c.services {
+		for _, v := range s.vips {
+			for i := range v.adverts {
+				keys = append(keys, v.adverts[i].key(v.prefix))
+			}
+		}
+	}
+	for i := range c.former {
+		if !c.former[i].acked {
+			keys = append(keys, key(c.former[i].want))
+		}
+	}
+	slices.SortFunc(keys, compareRoutes)
+	return keys
+}
+
+func (c *Core) acceptFormer(ev exabgp.RouteAccepted) {
+	for i := range c.former {
+		if a := &c.former[i]; ev.Route == a.want && !a.acked {
+			a.accept(ev)
+			c.keys = c.mayAnnounce()
 		}
 	}
 }

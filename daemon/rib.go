@@ -186,15 +186,19 @@ func (c *Core) routes() []exabgp.Route {
 			}
 		}
 	}
-	routes = append(routes, c.former...)
-	slices.SortFunc(routes, func(a, b exabgp.Route) int {
-		if a.Withdraw != b.Withdraw {
-			if a.Withdraw {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(comparePrefixes(a.Prefix, b.Prefix), a.Neighbor.Compare(b.Neighbor), cmp.Compare(a.PathID, b.PathID))
-	})
+	for i := range c.former {
+		routes = append(routes, c.former[i].want)
+	}
+	slices.SortFunc(routes, compareRoutes)
 	return routes
+}
+
+func compareRoutes(a, b exabgp.Route) int {
+	if a.Withdraw != b.Withdraw {
+		if a.Withdraw {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(comparePrefixes(a.Prefix, b.Prefix), a.Neighbor.Compare(b.Neighbor), cmp.Compare(a.PathID, b.PathID))
 }

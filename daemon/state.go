@@ -79,7 +79,9 @@ type Core struct {
 	gone     bool // ExaBGP ended or is ending
 
 	services []*service
-	former   []exabgp.Route // withdraws of what this process announced by a configuration before this one
+	former   []advert       // what was announced by a configuration before this one, and is withdrawn
+	serials  uint64         // of former
+	keys     []exabgp.Route // what may be announced: see Decision.Keys
 
 	// While nothing happens and no deadline passes, a Step only repeats the decision before: a node with many VIPs must
 	// not think about each of them every second.
@@ -147,12 +149,14 @@ type vip struct {
 	timedOut bool // drained by drain_timeout, not by another node
 }
 
-// NewCore makes a Core that knows nothing yet. The first Step's time is its start.
-func NewCore(cfg *Config, id Identity) *Core {
+// NewCore makes a Core that knows nothing yet. The first Step's time is its start. What the process before this one may have
+// announced (its last Decision.Keys) is withdrawn where it is not configured any more.
+func NewCore(cfg *Config, id Identity, before ...exabgp.Route) *Core {
 	c := &Core{id: id, links: map[string]link.Changed{}, track: cfg.ExaBGP.TrackNeighbors, tracking: cfg.ExaBGP.TrackNeighbors, only: cfg.ExaBGP.Neighbors, holdTime: cfg.ExaBGP.HoldTime}
 	for i := range cfg.Services {
 		c.services = append(c.services, newService(cfg, &cfg.Services[i]))
 	}
+	c.remember(before)
 	return c
 }
 
@@ -266,6 +270,7 @@ func (c *Core) applyExaBGP(now time.Time, ev exabgp.Event) {
 		if a := c.advert(ev.Route); a != nil {
 			a.accept(ev)
 		}
+		c.acceptFormer(ev)
 	case exabgp.RouteRefused:
 		if a := c.advert(ev.Route); a != nil {
 			a.refuse(ev.Route)

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/sirupsen/logrus"
+
+	"exazk/daemon"
+	"exazk/health"
+)
+
+// reloader takes a new configuration over while the daemon runs.
+type reloader struct {
+	load   func() (*daemon.Config, error) // reads the file again; nil where there is none
+	cfg    *daemon.Config
+	loop   *daemon.Loop
+	checks *checks
+	log    *logrus.Entry
+}
+
+// reload reads the file again. One that is faulty changes nothing.
+func (r *reloader) reload(ctx context.Context) {
+	if r.load == nil {
+		r.log.Warn("nothing to reload: the configuration came from the command line; remedy: restart exazk, its routes stay")
+		return
+	}
+	next, err := r.load()
+	if err != nil {
+		for _, line := range strings.Split(err.Error(), "\n") {
+			r.log.WithField("reason", line).Error("reload refused, everything stays as it is")
+		}
+		return
+	}
+	if next.Node != r.cfg.Node {
+		r.log.WithField("reason", fmt.Sprintf("node is %q now and was %q; remedy: a node keeps its name, or restart exazk after a drain", next.Node, r.cfg.Node)).Error("reload refused, everything stays as it is")
+		return
+	}
+	if keys := r.cfg.Restart(next); len(keys) > 0 {
+		r.log.WithField("keys", strings.Join(keys, ", ")).Warn("changed keys that only a restart of exazk takes over; its routes stay meanwhile")
+	}
+	next = r.cfg.Adopt(next)
+	if reflect.DeepEqual(r.cfg, next) {
+		r.log.Info("reloaded, nothing has changed")
+		return
+	}
+	r.cfg = next
+	if !r.loop.Post(ctx, daemon.Reload{Config: next}) {
+		return
+	}
+	r.checks.use(next)
+	r.log.WithFields(logrus.Fields{"services": len(next.Services)}).Info("reloaded")
+}
+
+// checks are the running checks, by service.
+type checks struct {
+	ctx  context.Context
+	loop *daemon.Loop
+	log  *logrus.Entry
+
+	mu      sync.Mutex
+	running map[string]*running
+	wait    sync.WaitGroup
+	failed  chan error
+}
+
+// running is what checks one service.
+type running struct {
+	config  health.Config
+	checker *health.Checker
+	stop    context.CancelFunc
+	ended   chan struct{}
+}
+
+func newChecks(loop *daemon.Loop, log *logrus.Entry) *checks {
+	return &checks{loop: loop, log: log, running: map[string]*running{}, failed: make(chan error, 1)}
+}
+
+// run runs the checks of a configuration, and of those after it, until ctx is done.
+func (c *checks) run(ctx context.Context, cfg *daemon.Config) error {
+	c.mu.Lock()
+	c.ctx = ctx
+	c.mu.Unlock()
+	c.use(cfg)
+	defer c.wait.Wait()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case err := <-c.failed:
+		return err
+	}
+}
+
+// use has exactly the checks of a configuration run. Those that did not change go on; one that did begins without a verdict,
+// and until it has one the service's last state counts.
+func (c *checks) use(cfg *daemon.Config) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx == nil || c.ctx.Err() != nil {
+		return
+	}
+	wanted := map[string]health.Config{}
+	for i := range cfg.Services {
+		wanted[cfg.Services[i].Name] = cfg.HealthConfig(&cfg.Services[i])
+	}
+	for name, r := range c.running {
+		if next, there := wanted[name]; !there || !reflect.DeepEqual(next, r.config) {
+			r.stop()
+			<-r.ended // what it says no longer counts, and it must not run beside the next
+			delete(c.running, name)
+		}
+	}
+	for name, config := range wanted {
+		if c.running[name] == nil {
+			c.running[name] = c.start(config)
+		}
+	}
+}
+
+func (c *checks) start(config health.Config) *running {
+	ctx, stop := context.WithCancel(c.ctx)
+	r := &running{config: config, checker: health.New(config, c.log), stop: stop, ended: make(chan struct{})}
+	c.wait.Go(func() {
+		defer close(r.ended)
+		err := r.checker.Run(ctx, c.loop.Health(ctx))
+		if ctx.Err() != nil {
+			return
+		}
+		select {
+		case c.failed <- errors.Join(errors.New("the checks of "+config.Service+" ended"), err):
+		default: // one failure is enough to stop
+		}
+	})
+	return r
+}
+
+// now has every check run at once.
+func (c *checks) now() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.running {
+		r.checker.Now()
+	}
+}

@@ -311,10 +311,10 @@ func (f *faults) tablesIn(in map[string]any, at string, want map[string]shape) {
 				f.tablesIn(v, at, w.below)
 				continue
 			}
-		case []map[string]any:
-			if w.list {
-				for i := range v {
-					f.tablesIn(v[i], fmt.Sprintf("%s[%d]", at, i), w.below)
+		default:
+			if list, ok := tablesOf(v); w.list && ok {
+				for i := range list {
+					f.tablesIn(list[i], fmt.Sprintf("%s[%d]", at, i), w.below)
 				}
 				continue
 			}
@@ -326,6 +326,24 @@ func (f *faults) tablesIn(in map[string]any, at string, want map[string]shape) {
 		}
 		delete(in, key)
 	}
+}
+
+// tablesOf gives the tables of a list, whether each stands by itself or all in one line.
+func tablesOf(in any) (tables []map[string]any, ok bool) {
+	switch list := in.(type) {
+	case []map[string]any:
+		return list, true
+	case []any:
+		for _, item := range list {
+			table, ok := item.(map[string]any)
+			if !ok {
+				return nil, false
+			}
+			tables = append(tables, table)
+		}
+		return tables, true
+	}
+	return nil, false
 }
 
 // faults collects everything that is wrong, so that one run shows it all.

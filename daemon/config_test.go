@@ -171,6 +171,7 @@ backup_for = ["192.0.2.123"]
 http = {url = "http://127.0.0.1/", status = 204, tls_ca = "", tls_cert = "", tls_key = ""}
 [service.announce]
 drain_med = 2000
+next_hop = "192.0.2.1"
 `
 
 // TestRenderReadsBack checks that "exazk check" prints a file that means the same, and in which no key is missing.
@@ -340,10 +341,13 @@ func TestBadConfigs(t *testing.T) {
 		"requirements": {inService("check_require = \"most\"", ""), []string{`check_require: "most" is not known; remedy: write "all", "any", or how many must pass`}},
 		"kinds of checks": {replace("[service.check]\n"+check, "[[service.check]]\nhttp = {url = \"ftp://x\", status = \"2xx\", method = 1, headers = {Host = \"x\", a = 1}}\n[[service.check]]\ndns = {server = \"x\", name = \"a b\", type = \"Q\", transport = \"sctp\", rcode = \"NO\", expect = \"a\"}\n[[service.check]]\nsystemd = {unit = \"\"}\n[[service.check]]\nfile = 5\n"),
 			[]string{`f.toml:12: service[0].check[0].http.url: "ftp://x" is no URL`, `http.status: "2xx" is no status`, "http.method: 1 is not a string", "http.headers: the Host header is set elsewhere", "http.headers.a: 1 is not a string", `f.toml:14: service[0].check[1].dns.server: "x" is not host:port`, "dns.type:", "dns.transport:", "dns.rcode:", `dns.expect: "a" is not a list`, "f.toml:16: service[0].check[2].systemd.unit:", "f.toml:18: service[0].check[3].file: 5 is not a table; remedy: write [service.check.file]"}},
-		"tables in a service": {storyConfig + "[service.announce]\nbackup = 1\ndrain = [2]\n[[service]]\nname = \"b\"\nneighbor = {address = 1}\nranks = [1]\nowners = 5\n", []string{"f.toml:14: service[0].announce.backup: 1 is not a table; remedy: write [service.announce.backup] on", "f.toml:15: service[0].announce.drain: [2] is not a table", "f.toml:18: service[1].neighbor: it is not a list of tables; remedy: write [[service.neighbor]]", "f.toml:19: service[1].ranks: [1] is not a table; remedy: write [service.ranks]", "service[1].owners: 5 is not a table"}},
-		"grace with jitter":   {replace(check, check+"\njitter = \"12s\""), []string{"start_grace: 15s is shorter than a check may take to its first verdict (jitter + rise × (timeout + fast_interval) = 15.6s)"}},
-		"fast is slow":        {replace(check, check+"\nfast_interval = \"2s\""), []string{"fast_interval: 2s is slower than interval = 1s"}},
-		"nul":                 {replace(check, `command = "a\u0000b"`), []string{"contains a NUL byte"}},
+		"tables in a service":     {storyConfig + "[service.announce]\nbackup = 1\ndrain = [2]\n[[service]]\nname = \"b\"\nneighbor = {address = 1}\nranks = [1]\nowners = 5\n", []string{"f.toml:14: service[0].announce.backup: 1 is not a table; remedy: write [service.announce.backup] on", "f.toml:15: service[0].announce.drain: [2] is not a table", "f.toml:18: service[1].neighbor: it is not a list of tables; remedy: write [[service.neighbor]]", "f.toml:19: service[1].ranks: [1] is not a table; remedy: write [service.ranks]", "service[1].owners: 5 is not a table"}},
+		"grace with jitter":       {replace(check, check+"\njitter = \"12s\""), []string{"start_grace: 15s is shorter than a check may take to its first verdict (jitter + rise × (timeout + fast_interval) = 15.6s)"}},
+		"checks in one line":      {replace("[service.check]\n"+check, "check = [{command = \"true\", rise = 0}, {tcp = {address = \"x\"}}]"), []string{"f.toml:11: service[0].check[0].rise: 0 is out of range", `f.toml:11: service[0].check[1].tcp.address: "x" is not host:port`}},
+		"a long list":             {storyConfig + localAS + "[service.announce]\nas_path_prepend = [" + strings.Repeat("1, ", 33) + "]\n", []string{"f.toml:16: service[0].announce.as_path_prepend: 33 AS numbers; remedy: write 32 at most"}},
+		"no room for the drain's": {storyConfig + "[service.announce]\ncommunities = [" + hundreds(200) + "]\n", []string{"f.toml:14: service[0].announce.communities: 201 communities"}},
+		"fast is slow":            {replace(check, check+"\nfast_interval = \"2s\""), []string{"fast_interval: 2s is slower than interval = 1s"}},
+		"nul":                     {replace(check, `command = "a\u0000b"`), []string{"contains a NUL byte"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ParseConfig("f.toml", tt.text)
@@ -447,4 +451,13 @@ func BenchmarkParseConfig(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// hundreds are so many communities.
+func hundreds(n int) string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("%q", fmt.Sprint("65001:", i)))
+	}
+	return strings.Join(all, ", ")
 }

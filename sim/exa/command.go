@@ -1,6 +1,8 @@
 package exa
 
 import (
+	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -124,13 +126,17 @@ func (x *ExaBGP) step(j *job) {
 }
 
 func (x *ExaBGP) change(j *job) {
-	r, fault := parseRoute(j.text, j.command == "withdraw route")
+	peers, text := x.selected(j.text)
+	r, fault := parseRoute(text, j.command == "withdraw route")
+	if len(peers) == 0 { // which it looks at first
+		fault = refused
+	}
 	if fault == "" && x.cfg.Lose > 0 && x.r.Float64() < x.cfg.Lose {
 		fault = silent
 	}
 	switch fault {
 	case "":
-		x.inject(r)
+		inject(peers, r)
 	case silent: // an exception in the handler is logged, and nothing is answered
 		j.over = true
 	default:
@@ -139,14 +145,35 @@ func (x *ExaBGP) change(j *job) {
 	}
 }
 
-// inject changes the table of each neighbor (inject_change). They all have the same.
-func (x *ExaBGP) inject(r route) {
-	if !x.table.put(r) {
-		return
+// inject changes the table of each of these neighbors (inject_change).
+func inject(peers []*peer, r route) {
+	for _, p := range peers {
+		if p.table.put(r) {
+			p.out.put(r)
+		}
 	}
+}
+
+// selected are the neighbors that a command is for, and the command without its selector (extract_neighbors, match_neighbors):
+// all of them where there is none. "neighbor" is followed by an address as it stands in the configuration.
+func (x *ExaBGP) selected(text string) ([]*peer, string) {
+	rest, found := strings.CutPrefix(text, "neighbor ")
+	if !found {
+		return x.peers, text
+	}
+	address, rest, _ := strings.Cut(rest, " ")
+	for _, more := range []string{",", "neighbor", "local-ip", "local-as", "peer-as", "router-id", "family-allowed"} {
+		if strings.HasPrefix(rest, more+" ") {
+			panic("bug: not modelled: " + strconv.Quote(text))
+		}
+	}
+	var peers []*peer
 	for _, p := range x.peers {
-		p.out.put(r)
+		if p.addr.Peer.String() == address {
+			peers = append(peers, p)
+		}
 	}
+	return peers, rest
 }
 
 func (x *ExaBGP) showNeighbors(j *job) {
@@ -178,7 +205,7 @@ func (x *ExaBGP) showRoutes(j *job) {
 	extensive := strings.HasSuffix(j.text, " extensive")
 	for _, p := range x.peers {
 		for _, v4 := range []bool{true, false} {
-			for _, r := range x.table {
+			for _, r := range p.table {
 				switch {
 				case r.prefix.Addr().Is4() != v4:
 				case extensive:
@@ -201,9 +228,6 @@ const (
 // parseRoute reads "announce route P next-hop H [med M] [community C]" and the like, from the second word on.
 func parseRoute(text string, withdraw bool) (route, string) {
 	words := strings.Fields(text)
-	if words[0] == "neighbor" {
-		panic("bug: not modelled: " + strconv.Quote(text))
-	}
 	if len(words) < 3 || words[1] != "route" {
 		return route{}, refused
 	}
@@ -211,7 +235,7 @@ func parseRoute(text string, withdraw bool) (route, string) {
 	if fault != "" {
 		return route{}, fault
 	}
-	r := route{prefix: prefix, withdraw: withdraw}
+	r := route{nlri: nlri{prefix: prefix}, withdraw: withdraw}
 	for words = words[3:]; len(words) > 0; {
 		if words, fault = r.attribute(words); fault != "" {
 			return route{}, fault
@@ -259,58 +283,140 @@ func (r *route) attribute(words []string) ([]string, string) {
 			r.hop, r.hasHop = hop, true
 		}
 	case "med":
-		n, err := strconv.ParseUint(value, 10, 64)
-		if err != nil {
-			return nil, refused
+		if fault := number(value, 32); fault != "" {
+			return nil, fault
 		}
-		if n > 1<<32-1 {
-			return nil, silent
-		}
-		if !r.hasMED {
+		if n, _ := strconv.ParseUint(value, 10, 32); !r.hasMED {
 			r.med, r.hasMED = uint32(n), true
 		}
+	case "path-information":
+		path, ok := parsePath(value)
+		if !ok {
+			return nil, refused
+		}
+		if r.path == 0 {
+			r.path = path
+		}
+	case "local-preference":
+		if fault := number(value, 32); fault != "" {
+			return nil, fault
+		}
+		first(&r.localPref, value)
+	case "as-path":
+		return list(&r.asPath, words[1:], parseAS)
 	case "community":
-		return r.community(words[1:])
+		return list(&r.communities, words[1:], parseCommunity)
+	case "large-community":
+		return list(&r.large, words[1:], parseLarge)
+	case "extended-community":
+		return list(&r.extended, words[1:], parseExtended)
 	default:
 		return nil, refused
 	}
 	return words[2:], ""
 }
 
-// community reads "65001:1" or "[ 65001:1 65001:2 ]".
-func (r *route) community(words []string) ([]string, string) {
-	list, rest := words[:1], words[1:]
+// first sets what is not set yet: of an attribute that comes twice the first counts.
+func first(attribute *string, value string) {
+	if *attribute == "" {
+		*attribute = value
+	}
+}
+
+// parsePath reads a path identifier, a number or four with dots.
+func parsePath(text string) (uint32, bool) {
+	if n, err := strconv.ParseUint(text, 10, 32); err == nil {
+		return uint32(n), true
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil || !addr.Is4() {
+		return 0, false
+	}
+	a := addr.As4()
+	return binary.BigEndian.Uint32(a[:]), true
+}
+
+// number finds the fault of a number. One that is too large for its field is only noticed when it is put there, by an exception.
+func number(text string, bits int) string {
+	n, err := strconv.ParseUint(text, 10, 64)
+	switch {
+	case err != nil:
+		return refused
+	case n>>bits != 0:
+		return silent
+	}
+	return ""
+}
+
+// list reads "65001:1" or "[ 65001:1 65001:2 ]", each of which spell brings into form.
+func list(attribute *string, words []string, spell func(string) (string, string)) ([]string, string) {
+	values, rest := words[:1], words[1:]
 	if words[0] == "[" {
 		end := slices.Index(words, "]")
 		if end < 0 {
 			return nil, refused
 		}
-		list, rest = words[1:end], words[end+1:]
+		values, rest = words[1:end], words[end+1:]
 	}
 	var spelled []string
-	for _, c := range list {
-		c, ok := spell(c)
-		if !ok {
-			return nil, refused
+	for _, v := range values {
+		v, fault := spell(v)
+		if fault != "" {
+			return nil, fault
 		}
-		spelled = append(spelled, c)
+		spelled = append(spelled, v)
 	}
-	if r.communities == "" {
-		r.communities = strings.Join(spelled, " ")
-	}
+	first(attribute, strings.Join(spelled, " "))
 	return rest, ""
 }
 
-// spell reads "65001:1", or one number of 32 bits.
-func spell(community string) (string, bool) {
+func parseAS(text string) (string, string) { return text, number(text, 32) }
+
+// parseCommunity reads "65001:1", or one number of 32 bits.
+func parseCommunity(community string) (string, string) {
 	high, low, found := strings.Cut(community, ":")
 	if !found {
 		n, err := strconv.ParseUint(community, 10, 32)
-		return fmt.Sprintf("%d:%d", n>>16, n&0xffff), err == nil
+		if err != nil {
+			return "", refused
+		}
+		return fmt.Sprintf("%d:%d", n>>16, n&0xffff), ""
 	}
 	_, err := strconv.ParseUint(high, 10, 16)
 	_, err2 := strconv.ParseUint(low, 10, 16)
-	return community, err == nil && err2 == nil
+	if err != nil || err2 != nil {
+		return "", refused
+	}
+	return community, ""
+}
+
+func parseLarge(text string) (string, string) {
+	parts := strings.Split(text, ":")
+	if len(parts) != 3 {
+		return "", refused
+	}
+	return text, cmp.Or(number(parts[0], 32), number(parts[1], 32), number(parts[2], 32))
+}
+
+// parseExtended reads the two forms that are written to it: "target:65001:5", the same with origin, and eight octets.
+func parseExtended(text string) (string, string) {
+	if octets, found := strings.CutPrefix(text, "0x"); found {
+		if _, err := strconv.ParseUint(octets, 16, 64); err != nil || len(octets) != 16 {
+			return "", refused
+		}
+		return text, ""
+	}
+	parts := strings.Split(text, ":")
+	if len(parts) != 3 || parts[0] != "target" && parts[0] != "origin" {
+		return "", refused
+	}
+	if fault := number(parts[1], 32); fault != "" {
+		return "", fault
+	}
+	if number(parts[1], 16) != "" { // an AS number of 32 bits leaves 16
+		return text, number(parts[2], 16)
+	}
+	return text, number(parts[2], 32)
 }
 
 // reply says "done" or "error", unless "exabgp.api.ack" is false.

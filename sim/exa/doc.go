@@ -24,7 +24,7 @@
 // # What is not
 //
 // Reload, restart by a command, several processes, route refresh, graceful restart, static routes, neighbors with
-// "adj-rib-out false", selectors ("neighbor A announce ..."), commands beyond those that the table in command.go names: they
+// "adj-rib-out false", ADD-PATH towards the router, selectors beyond one address ("neighbor A announce ..."), commands beyond those that the table in command.go names: they
 // panic. The order in which the summary lists several neighbors is chance with ExaBGP (it is a Python set) and that of the
 // configuration here.
 package exa

@@ -106,6 +106,8 @@ type storm struct {
 	tors  []*Tor
 	cfg   Config
 	trace []string
+	// single has routes for single neighbors too, and one with a path identifier.
+	single bool
 }
 
 func newStorm(t *testing.T, seed uint64) *storm {
@@ -115,6 +117,7 @@ func newStorm(t *testing.T, seed uint64) *storm {
 	if r.IntN(2) == 0 {
 		s.cfg.Slow = time.Duration(r.Int64N(int64(300 * time.Millisecond)))
 	}
+	s.single = r.IntN(3) == 0
 	if s.cfg.Acks && r.IntN(4) == 0 { // without replies nobody could know
 		s.cfg.Lose = 0.05
 	}
@@ -138,12 +141,32 @@ func (s *storm) note(format string, args ...any) {
 // table wants something else.
 func (s *storm) table() {
 	t := exabgp.Table{Epoch: s.d.table.Epoch}
-	for i := range byte(4) {
+	wish := func(r exabgp.Route) {
 		switch s.r.IntN(3) {
 		case 0:
-			t.Routes = append(t.Routes, exabgp.Route{Prefix: host(i), Withdraw: true})
+			r.Withdraw = true
+			t.Routes = append(t.Routes, r)
 		case 1:
-			t.Routes = append(t.Routes, exabgp.Route{Prefix: host(i), MED: uint32(100 * s.r.IntN(3))})
+			r.MED = uint32(100 * s.r.IntN(3))
+			t.Routes = append(t.Routes, r)
+		}
+	}
+	for i := range byte(4) {
+		r := exabgp.Route{Prefix: host(i)}
+		if !s.single {
+			wish(r)
+			continue
+		}
+		if i == 3 {
+			r.PathID = 7
+		}
+		if s.r.IntN(3) == 0 {
+			wish(r)
+			continue
+		}
+		for _, p := range s.cfg.Peers {
+			r.Neighbor = p.Peer
+			wish(r)
 		}
 	}
 	s.note("table %+v", t)
@@ -230,11 +253,16 @@ func (s *storm) check() {
 
 // wanted says what ExaBGP does not hold as the table wants it.
 func (s *storm) wanted() string {
-	rib := s.x.RIB()
-	for _, r := range s.d.table.Routes {
-		i := slices.IndexFunc(rib, func(have Route) bool { return have.Prefix == r.Prefix })
-		if i >= 0 == r.Withdraw || i >= 0 && rib[i].MED != r.MED {
-			return fmt.Sprintf("adj-rib-out %v, table %+v", rib, s.d.table.Routes)
+	for n, p := range s.cfg.Peers {
+		rib := s.x.RIBOf(n)
+		for _, r := range s.d.table.Routes {
+			if r.Neighbor.IsValid() && r.Neighbor != p.Peer {
+				continue
+			}
+			i := slices.IndexFunc(rib, func(have Route) bool { return have.Prefix == r.Prefix && have.PathID == r.PathID })
+			if i >= 0 == r.Withdraw || i >= 0 && rib[i].MED != r.MED {
+				return fmt.Sprintf("adj-rib-out of %s %v, table %+v", p.Peer, rib, s.d.table.Routes)
+			}
 		}
 	}
 	return ""
@@ -243,9 +271,9 @@ func (s *storm) wanted() string {
 // reached says which router does not have what ExaBGP holds.
 func (s *storm) reached() string {
 	for i, tor := range s.tors {
-		rib := s.x.RIB()
+		rib := s.x.RIBOf(i)
 		for n := range rib {
-			rib[n].NextHop = s.cfg.Peers[i].Local
+			rib[n].NextHop, rib[n].PathID = s.cfg.Peers[i].Local, 0
 		}
 		if have := tor.Routes(); !slices.Equal(have, rib) {
 			return fmt.Sprintf("router %d (session %t) has %v, adj-rib-out is %v", i, tor.Up(), have, rib)

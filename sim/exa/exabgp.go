@@ -1,6 +1,7 @@
 package exa
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -40,9 +41,12 @@ type Program interface {
 // Route is a route in the Adj-RIB-Out, or in the table of a router. NextHop is zero in the former where it is "self".
 type Route struct {
 	Prefix      netip.Prefix
+	PathID      uint32 // 0 for none; a router of the model knows none
 	MED         uint32
 	Communities string
 	NextHop     netip.Addr
+	// The rest is text, as it was written: "65001 65001", empty where ExaBGP fills it in; "65001:1:2"; "target:65001:5".
+	ASPath, LargeCommunities, ExtendedCommunities string
 }
 
 // ExaBGP is one ExaBGP and its end of everything.
@@ -122,7 +126,7 @@ func (x *ExaBGP) Start() {
 		panic("bug: exabgp started twice")
 	}
 	x.running, x.frozen, x.blocked, x.term, x.closing, x.crashed = true, false, false, false, false, false
-	x.slot, x.starts, x.buffer, x.queue, x.table, x.due = 0, 0, "", nil, nil, time.Time{}
+	x.slot, x.starts, x.buffer, x.queue, x.due = 0, 0, "", nil, time.Time{}
 	x.after(x.between(bootMin, bootMax), x.boot)
 }
 
@@ -134,14 +138,24 @@ func (x *ExaBGP) boot() {
 	x.wake(0)
 }
 
-// RIB is the Adj-RIB-Out, sorted by prefix. All neighbors have the same.
-func (x *ExaBGP) RIB() []Route {
-	routes := make([]Route, 0, len(x.table))
-	for _, r := range x.table {
-		routes = append(routes, Route{Prefix: r.prefix, MED: r.med, Communities: r.communities, NextHop: r.hop})
+// RIB is the Adj-RIB-Out of the first neighbor, sorted by prefix and path identifier. Without commands for single neighbors all
+// have the same.
+func (x *ExaBGP) RIB() []Route { return x.RIBOf(0) }
+
+// RIBOf is that of a neighbor, by its place in the configuration.
+func (x *ExaBGP) RIBOf(neighbor int) []Route {
+	table := x.peers[neighbor].table
+	routes := make([]Route, 0, len(table))
+	for _, r := range table {
+		routes = append(routes, r.public())
 	}
-	slices.SortFunc(routes, func(a, b Route) int { return a.Prefix.Compare(b.Prefix) })
+	slices.SortFunc(routes, func(a, b Route) int { return cmp.Or(a.Prefix.Compare(b.Prefix), cmp.Compare(a.PathID, b.PathID)) })
 	return routes
+}
+
+func (r route) public() Route {
+	return Route{Prefix: r.prefix, PathID: r.path, MED: r.med, Communities: r.communities, NextHop: r.hop,
+		ASPath: r.asPath, LargeCommunities: r.large, ExtendedCommunities: r.extended}
 }
 
 // after is for what belongs to this life.
@@ -396,5 +410,5 @@ func (x *ExaBGP) end() {
 		x.pipes.end()
 		x.pipes = nil
 	}
-	x.queue, x.table, x.buffer, x.held, x.due = nil, nil, "", nil, time.Time{}
+	x.queue, x.buffer, x.held, x.due = nil, "", nil, time.Time{}
 }

@@ -283,8 +283,16 @@ func (w *model) sleep(d time.Duration) { w.clock.Run(w.clock.Now().Add(d)) }
 func (w *model) routes() string {
 	var lines []string
 	for _, r := range w.tor.Routes() {
-		line := fmt.Sprintf("%s %s %d %s", r.Prefix, r.NextHop, r.MED, r.Communities)
-		lines = append(lines, strings.TrimSpace(line))
+		line := strings.TrimSpace(fmt.Sprintf("%s %s %d %s", r.Prefix, r.NextHop, r.MED, r.Communities))
+		if !strings.Contains(r.ASPath, " ") { // what ExaBGP writes by itself has one
+			r.ASPath = ""
+		}
+		for _, a := range []struct{ name, values string }{{"path", r.ASPath}, {"large", r.LargeCommunities}, {"ext", strings.ReplaceAll(r.ExtendedCommunities, "0x0002fde90000000", "target:65001:")}} {
+			if a.values != "" {
+				line += " " + a.name + " " + a.values
+			}
+		}
+		lines = append(lines, line)
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, ", ")

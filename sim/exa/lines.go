@@ -187,6 +187,9 @@ func routeText(r route, extensive bool) string {
 	b.WriteString(family(r.prefix.Addr()))
 	b.WriteString(" unicast ")
 	b.WriteString(r.prefix.String())
+	if r.path != 0 {
+		fmt.Fprintf(&b, " path-information %d.%d.%d.%d", r.path>>24, r.path>>16&255, r.path>>8&255, r.path&255)
+	}
 	b.WriteString(" next-hop ")
 	if r.hop.IsValid() {
 		b.WriteString(r.hop.String())
@@ -196,16 +199,22 @@ func routeText(r route, extensive bool) string {
 	if !extensive {
 		return b.String()
 	}
+	if r.asPath != "" {
+		b.WriteString(" as-path [ " + r.asPath + " ]")
+	}
 	if r.hasMED {
 		fmt.Fprintf(&b, " med %d", r.med)
 	}
-	switch strings.Count(r.communities, " ") {
-	case 0:
-		if r.communities != "" {
-			b.WriteString(" community " + r.communities)
+	if r.localPref != "" {
+		b.WriteString(" local-preference " + r.localPref)
+	}
+	for _, a := range []struct{ name, values string }{{"community", r.communities}, {"extended-community", r.extended}, {"large-community", r.large}} {
+		switch {
+		case strings.Contains(a.values, " "):
+			b.WriteString(" " + a.name + " [ " + a.values + " ]")
+		case a.values != "":
+			b.WriteString(" " + a.name + " " + a.values)
 		}
-	default:
-		b.WriteString(" community [ " + r.communities + " ]")
 	}
 	return b.String()
 }

@@ -390,11 +390,15 @@ func TestMisuse(t *testing.T) {
 	clock, r := vclock.New(begin), rand.New(rand.NewPCG(1, 1))
 	good := Config{HoldTime: 3 * time.Second, Peers: []Peer{testPeer(0)}}
 	for name, f := range map[string]func(){
-		"no router":        func() { New(clock, r, good, mute{}, nil) },
-		"no hold time":     func() { New(clock, r, Config{Peers: good.Peers}, mute{}, []*Tor{NewTor(clock, r, nil)}) },
-		"started twice":    func() { x := New(clock, r, good, mute{}, []*Tor{NewTor(clock, r, nil)}); x.Start(); x.Start() },
-		"not modelled":     func() { establishedModel(t, 1, 0).x.command("flush adj-rib out") },
-		"with a selector":  func() { w := establishedModel(t, 1, 0); w.say("neighbor 192.0.2.2 " + a(1, 1)); w.sleep(time.Second) },
+		"no router":     func() { New(clock, r, good, mute{}, nil) },
+		"no hold time":  func() { New(clock, r, Config{Peers: good.Peers}, mute{}, []*Tor{NewTor(clock, r, nil)}) },
+		"started twice": func() { x := New(clock, r, good, mute{}, []*Tor{NewTor(clock, r, nil)}); x.Start(); x.Start() },
+		"not modelled":  func() { establishedModel(t, 1, 0).x.command("flush adj-rib out") },
+		"with a selector": func() {
+			w := establishedModel(t, 1, 0)
+			w.say("neighbor 192.0.2.2 , neighbor 192.0.2.3 " + a(1, 1))
+			w.sleep(time.Second)
+		},
 		"another question": func() { w := establishedModel(t, 1, 0); w.say("show neighbor extensive\n"); w.sleep(time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -412,7 +416,7 @@ func TestMisuse(t *testing.T) {
 func TestMemo(t *testing.T) {
 	m := NewMemo()
 	for i := range 3 * memoLimit {
-		text := fmt.Sprintf("neighbor x family-allowed in-open ipv4 unicast 10.%d.%d.%d/32", i>>16, i>>8&255, i&255)
+		text := fmt.Sprintf("neighbor 192.0.2.2 family-allowed in-open ipv4 unicast 10.%d.%d.%d/32", i>>16, i>>8&255, i&255)
 		if l := m.line(text); l.verdict.Kind != exabgp.Held || l.size != len(text)+1 {
 			t.Fatalf("%q is %+v", text, l)
 		}

@@ -367,26 +367,48 @@ func (w *real) silence(way Way) {
 	}
 }
 
-// routes are those of BIRD: "203.0.113.1/32 192.0.2.1 100 65001:1", sorted.
+// routes are those of BIRD: "203.0.113.1/32 192.0.2.1 100 65001:1 path 65001 65001", sorted. A path of one AS is what ExaBGP writes by
+// itself.
 func (w *real) routes() string {
-	var lines []string
+	type found struct{ prefix, hop, med, communities, path, large, extended string }
+	var routes []found
 	for text := range strings.Lines(w.birdc("show", "route", "all", "protocol", "tor")) {
 		fields := strings.Fields(text)
-		switch {
-		case len(fields) > 1 && strings.Contains(fields[0], "/") && text[0] != '\t' && text[0] != ' ':
-			lines = append(lines, fields[0])
-		case len(fields) > 1 && fields[0] == "BGP.next_hop:":
-			lines[len(lines)-1] += " " + fields[1]
-		case len(fields) == 2 && fields[0] == "BGP.med:":
-			lines[len(lines)-1] += " " + fields[1]
-		case len(fields) > 1 && fields[0] == "BGP.community:":
-			for _, c := range fields[1:] {
-				lines[len(lines)-1] += " " + strings.ReplaceAll(strings.Trim(c, "()"), ",", ":")
-			}
+		if len(fields) > 1 && strings.Contains(fields[0], "/") && text[0] != '\t' && text[0] != ' ' {
+			routes = append(routes, found{prefix: " " + fields[0]})
 		}
+		if len(fields) < 2 || len(routes) == 0 {
+			continue
+		}
+		r := &routes[len(routes)-1]
+		switch fields[0] {
+		case "BGP.next_hop:":
+			r.hop = " " + fields[1]
+		case "BGP.med:":
+			r.med = " " + fields[1]
+		case "BGP.community:":
+			r.communities = " " + strings.ReplaceAll(strings.NewReplacer("(", "", ")", "").Replace(strings.Join(fields[1:], " ")), ",", ":")
+		case "BGP.as_path:":
+			if len(fields) > 2 {
+				r.path = " path " + strings.Join(fields[1:], " ")
+			}
+		case "BGP.large_community:":
+			r.large = " large " + colons(fields[1:])
+		case "BGP.ext_community:":
+			r.extended = " ext " + strings.NewReplacer("rt:", "target:", "ro:", "origin:").Replace(colons(fields[1:]))
+		}
+	}
+	var lines []string
+	for _, r := range routes {
+		lines = append(lines, strings.TrimPrefix(r.prefix+r.hop+r.med+r.communities+r.path+r.large+r.extended, " "))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, ", ")
+}
+
+// colons makes "65001:1:2 65001:1:3" of BIRD's "(65001, 1, 2) (65001, 1, 3)".
+func colons(fields []string) string {
+	return strings.NewReplacer("(", "", ")", "", ", ", ":").Replace(strings.Join(fields, " "))
 }
 
 func (w *real) updates() int {

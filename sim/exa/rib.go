@@ -5,9 +5,15 @@ import (
 	"slices"
 )
 
-// route is one change of one prefix, as a command asks for it.
+// nlri is what says which route it is: two path identifiers of one prefix are two.
+type nlri struct {
+	prefix netip.Prefix
+	path   uint32 // 0 for none
+}
+
+// route is one change of one route, as a command asks for it.
 type route struct {
-	prefix   netip.Prefix
+	nlri
 	withdraw bool
 	attributes
 }
@@ -18,16 +24,19 @@ type attributes struct {
 	hasHop      bool       // a withdraw has none
 	med         uint32
 	hasMED      bool
+	localPref   string // as it was written; no more than text, like the rest
+	asPath      string
 	communities string
+	large       string
+	extended    string
 }
 
-// table is the Adj-RIB-Out that all neighbors have alike: what was announced and not withdrawn, in the order of the first
-// announce (Cache._seen; "adj-rib-out true", the default).
+// table is the Adj-RIB-Out of a neighbor: what was announced and not withdrawn, in the order of the first announce (Cache._seen; "adj-rib-out true", the default).
 type table []route
 
-func indexOf(routes []route, prefix netip.Prefix) int {
+func indexOf(routes []route, n nlri) int {
 	for i := range routes {
-		if routes[i].prefix == prefix {
+		if routes[i].nlri == n {
 			return i
 		}
 	}
@@ -37,7 +46,7 @@ func indexOf(routes []route, prefix netip.Prefix) int {
 // put takes a change up. An announce of what is there already changes nothing: then it is false, and the change goes nowhere.
 // A withdraw always goes on, needed or not.
 func (t *table) put(r route) bool {
-	i := indexOf(*t, r.prefix)
+	i := indexOf(*t, r.nlri)
 	switch {
 	case r.withdraw && i >= 0:
 		*t = slices.Delete(*t, i, i+1)
@@ -56,22 +65,22 @@ func (t *table) put(r route) bool {
 // its first change on, even if it was emptied: so A, W, A leave as A, W (OutgoingRIB.add_to_rib, 4.2 and 5.0).
 type outgoing struct {
 	buckets []bucket
-	newest  []route // the last change of each prefix (_new_nlri)
+	newest  []route // the last change of each route (_new_nlri)
 }
 
 type bucket struct {
 	attributes
-	routes []route // one for each prefix
+	routes []route // each once
 }
 
 func (o *outgoing) put(r route) {
-	last := indexOf(o.newest, r.prefix)
+	last := indexOf(o.newest, r.nlri)
 	switch {
 	case last < 0:
 		o.newest = append(o.newest, r)
 	case r.withdraw: // takes back what was not sent yet; only the newest, older ones in other buckets stay
 		b := o.bucket(o.newest[last].attributes)
-		if at := indexOf(b.routes, r.prefix); at >= 0 {
+		if at := indexOf(b.routes, r.nlri); at >= 0 {
 			b.routes = slices.Delete(b.routes, at, at+1)
 		}
 		fallthrough
@@ -79,7 +88,7 @@ func (o *outgoing) put(r route) {
 		o.newest[last] = r
 	}
 	b := o.bucket(r.attributes)
-	if at := indexOf(b.routes, r.prefix); at >= 0 {
+	if at := indexOf(b.routes, r.nlri); at >= 0 {
 		b.routes[at] = r
 	} else {
 		b.routes = append(b.routes, r)
@@ -115,7 +124,7 @@ func (o *outgoing) take(withdraws bool) [][]route {
 			}
 		}
 		if len(grouped) > 0 {
-			slices.SortFunc(grouped, func(a, b route) int { return a.prefix.Compare(b.prefix) })
+			slices.SortStableFunc(grouped, func(a, b route) int { return a.prefix.Compare(b.prefix) })
 			messages = append(messages, grouped)
 		}
 	}

@@ -83,6 +83,98 @@ var scripts = []*honesty{
 		},
 	},
 	{
+		name: "every attribute",
+		run: func(s *stage) {
+			s.connect()
+			s.ask("announce route 203.0.113.1/32 next-hop 192.0.2.9 path-information 7 med 4294967295 local-preference 4294967295 "+
+				"as-path [ 65001 65001 4200000001 ] community [ 65001:1 65535:0 ] large-community [ 65001:1:2 65001:1:3 ] "+
+				"extended-community [ target:65001:5 origin:65001:6 0x0002fde900000007 ]\n", 1)
+			s.has("203.0.113.1/32 192.0.2.9 4294967295 65001:1 65535:0 path 65001 65001 4200000001 large 65001:1:2 65001:1:3 ext target:65001:5 origin:65001:6 target:65001:7")
+			s.ask("announce route 203.0.113.2/32 next-hop self med 1 as-path 65001 community 65001:1 large-community 65001:1:2 extended-community target:65001:5\n", 1)
+			s.has("203.0.113.1/32 192.0.2.9 4294967295 65001:1 65535:0 path 65001 65001 4200000001 large 65001:1:2 65001:1:3 ext target:65001:5 origin:65001:6 target:65001:7, " +
+				"203.0.113.2/32 192.0.2.1 1 65001:1 large 65001:1:2 ext target:65001:5")
+			s.ask("show adj-rib out extensive\n", 1)
+			s.note("updates %d", s.updates())
+			for _, change := range []string{"", "local-preference 5", "local-preference 5", "large-community 65001:1:3", "extended-community target:65001:6",
+				"as-path [ 65001 65001 ]", "as-path [ 65001 65001 ]"} { // what is the same again is not sent
+				s.ask("announce route 203.0.113.2/32 next-hop self med 1 "+change+"\n", 1)
+			}
+			s.settles()
+			s.note("updates %d", s.updates())
+		},
+	},
+	{
+		name: "faults of attributes",
+		run: func(s *stage) {
+			s.connect()
+			for _, text := range []string{
+				"as-path", "as-path [", "as-path [ 65001", "as-path [ x ]", "as-path x",
+				"local-preference", "local-preference x", "local-preference -1",
+				"large-community", "large-community 1:2", "large-community [ 1:2:3:4 ]", "large-community 1:2:x",
+				"extended-community", "extended-community target:1", "extended-community foo:1:2", "extended-community target:x:2",
+				"path-information x", "path-information 1.2.3.400",
+			} {
+				s.ask("announce route 203.0.113.2/32 next-hop self med 1 "+text+"\n", 1)
+			}
+			for _, text := range []string{"local-preference 4294967296", "large-community 1:2:4294967296", "extended-community target:70000:70000",
+				"extended-community target:1:4294967296"} {
+				s.say("announce route 203.0.113.2/32 next-hop self med 1 " + text + "\n")
+				s.sleep(100 * time.Millisecond)
+				s.note("nothing for %q", text)
+			}
+			s.settles()
+			s.note("updates %d", s.updates())
+		},
+	},
+	{
+		name: "path identifiers",
+		run: func(s *stage) {
+			s.connect()
+			with := func(path, med int) string {
+				return fmt.Sprintf("announce route 203.0.113.1/32 next-hop self path-information %d med %d\n", path, med)
+			}
+			s.ask(with(1, 100), 1)
+			s.has("203.0.113.1/32 192.0.2.1 100")
+			s.ask(with(2, 200), 1) // to a router that does not know them, it is the same prefix
+			s.has("203.0.113.1/32 192.0.2.1 200")
+			s.ask("show adj-rib out extensive\n", 1)
+			s.ask(with(1, 100), 1) // held already
+			s.settles()
+			s.ask("withdraw route 203.0.113.1/32 path-information 9\n", 1)
+			s.settles()
+			s.ask("show adj-rib out extensive\n", 1)
+			s.ask("withdraw route 203.0.113.1/32 path-information 0.0.0.2\n", 1)
+			s.ask("show adj-rib out extensive\n", 1)
+			s.ask(wd(1), 1)
+			s.ask("show adj-rib out extensive\n", 1)
+			s.ask("withdraw route 203.0.113.1/32 path-information 1\n", 1)
+			s.ask("show adj-rib out extensive\n", 1)
+			s.settles()
+			s.note("updates %d", s.updates())
+		},
+	},
+	{
+		name: "single neighbors",
+		run: func(s *stage) {
+			s.connect()
+			s.ask("neighbor 192.0.2.2 "+a(1, 1), 1)
+			s.has("203.0.113.1/32 192.0.2.1 1")
+			for _, selector := range []string{"neighbor 192.0.2.9", "neighbor 192.0.2.", "neighbor 192.0.2.22", "neighbor *", "neighbor x"} {
+				s.ask(selector+" "+a(2, 1), 1)
+				s.ask(selector+" "+wd(1), 1)
+			}
+			s.ask("neighbor 192.0.2.2\n", 1)
+			s.ask("neighbor 192.0.2.2 announce route 203.0.113.3/33 next-hop self\n", 1)
+			s.settles()
+			s.ask(a(1, 1), 1) // held already, by the only neighbor
+			s.ask("neighbor 192.0.2.2 "+a(1, 2), 1)
+			s.has("203.0.113.1/32 192.0.2.1 2")
+			s.ask("neighbor 192.0.2.2 "+wd(1), 1)
+			s.has("")
+			s.note("updates %d", s.updates())
+		},
+	},
+	{
 		name: "queries",
 		run: func(s *stage) {
 			s.connect()

@@ -47,6 +47,7 @@ type peer struct {
 	begun time.Time     // of the attempt
 	wait  time.Duration // until its next SYN
 
+	table     table
 	out       outgoing
 	fresh     bool // the session came up, and nothing was sent yet
 	withdraws bool // a batch was sent: from then on withdraws are, too (include_withdraw)
@@ -60,7 +61,7 @@ func newPeer(x *ExaBGP, addr Peer, tor *Tor) *peer {
 }
 
 func (p *peer) start() {
-	p.state, p.conn, p.next, p.out, p.sending = idling, nil, 0, outgoing{}, nil
+	p.state, p.conn, p.next, p.sending = idling, nil, 0, nil
 	p.after(p.x.between(pauseMin, pauseMax), p.attempt)
 }
 
@@ -166,7 +167,7 @@ func (p *peer) send() bool {
 	}
 	if p.fresh { // the whole table, behind what was changed since the last attempt (resend)
 		p.fresh = false
-		for _, r := range p.x.table {
+		for _, r := range p.table {
 			p.out.put(r)
 		}
 	}
@@ -204,6 +205,7 @@ func (p *peer) shutdown() {
 func (p *peer) kill() {
 	c := p.conn
 	p.leave()
+	p.table = nil
 	if c != nil {
 		c.closeHost("")
 	}

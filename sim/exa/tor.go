@@ -180,7 +180,8 @@ func (t *Tor) update(c *conn, routes []route) {
 		case r.withdraw:
 			continue
 		default:
-			route := Route{Prefix: r.prefix, MED: r.med, Communities: r.communities, NextHop: r.hop}
+			route := r.public()
+			route.PathID = 0 // not sent: ADD-PATH (RFC 7911) is not negotiated
 			if !r.hop.IsValid() {
 				route.NextHop = c.peer.addr.Local
 			}

@@ -65,13 +65,13 @@ func (s StatusRange) String() string {
 func ParseStatus(text string) ([]StatusRange, error) {
 	var all []StatusRange
 	for part := range strings.SplitSeq(text, ",") {
-		low, high, ranged := strings.Cut(strings.TrimSpace(part), "-")
+		low, high, ranged := strings.Cut(part, "-")
 		if !ranged {
 			high = low
 		}
 		r, err := StatusRange{}, error(nil)
-		if r.Low, err = strconv.Atoi(low); err == nil {
-			r.High, err = strconv.Atoi(high)
+		if r.Low, err = strconv.Atoi(strings.TrimSpace(low)); err == nil {
+			r.High, err = strconv.Atoi(strings.TrimSpace(high))
 		}
 		if err != nil || !r.valid() {
 			return nil, fmt.Errorf("%q is no status; remedy: write codes from 100 to 599 such as \"200-299,301\"", part)
@@ -212,7 +212,7 @@ func (h *HTTP) look(ctx context.Context, body *regexp.Regexp) (string, error) {
 
 // because is what an operator has to know of err: the URL is in the log anyway, and that time was up is said elsewhere.
 func because(ctx context.Context, err error, stage any) error {
-	if ctx.Err() != nil {
+	if timed, ok := errors.AsType[net.Error](err); ctx.Err() != nil || ok && timed.Timeout() {
 		return fmt.Errorf("while %v", stage)
 	}
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {

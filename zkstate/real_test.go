@@ -572,6 +572,145 @@ func TestRealAbandonDropsTheClaim(t *testing.T) {
 	}
 }
 
+// extended are the services of cfg after a reload: VIPs 192.0.2.3 and 192.0.2.9 may be claimed too, the second one in a
+// service of its own.
+func extended(cfg Config) []Service {
+	web := cfg.Services[0]
+	web.VIPs, web.Authoritative = []string{vip1, "192.0.2.2", "192.0.2.3"}, []string{vip1, "192.0.2.3"}
+	mail := web
+	mail.Name, mail.VIPs, mail.Authoritative = "mail", []string{"192.0.2.9"}, []string{"192.0.2.9"}
+	for _, p := range []*string{&mail.ClaimsPath, &mail.MaintenancePath, &mail.StatusPath} {
+		*p = strings.Replace(*p, "/web", "/mail", 1)
+	}
+	return []Service{web, mail}
+}
+
+// holdAll wishes every claim that the services allow, and their records.
+func (r *realSession) holdAll(services []Service) {
+	w := Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]Status)}
+	for _, s := range services {
+		for _, vip := range s.Authoritative {
+			w.Claims[ClaimKey{s.Name, vip}] = Hold
+		}
+		w.Statuses[s.Name] = Status{Node: r.cfg.Node, Instance: r.cfg.Instance, Health: "healthy"}
+	}
+	r.s.Set(w)
+}
+
+// waitLies waits until exactly those paths among all are there, all made by one session.
+func waitLies(t *testing.T, c *zk.Conn, owner int64, all, there []string) {
+	t.Helper()
+	for _, p := range all {
+		want := slices.Contains(there, p)
+		poll(t, fmt.Sprintf("%s is there: %v", p, want), func() bool {
+			found, st, err := c.Exists(p)
+			return err == nil && found == want && (!found || st.EphemeralOwner == owner)
+		})
+	}
+}
+
+// ownPaths are those of the claims and records of services.
+func ownPaths(services []Service) []string {
+	var all []string
+	for _, s := range services {
+		all = append(all, s.StatusPath)
+		for _, vip := range s.Authoritative {
+			all = append(all, s.ClaimsPath+"/"+vip)
+		}
+	}
+	return all
+}
+
+func TestRealReload(t *testing.T) {
+	t.Parallel()
+	srv := sharedServer(t)
+	cfg := realConfig(t, "n1", srv.Addr())
+	one, two := runReal(t, cfg), runReal(t, realConfig(t, "n2", srv.Addr()))
+	one.hold()
+	before := one.waitClaim(Own)
+	two.waitClaim(Foreign)
+	c := other(t, 4*time.Second, srv.Addr())
+	id := one.waitState(Connected).ID
+	more := extended(cfg)
+	web := more[0]
+	web.Authoritative = []string{vip1}
+	for range 3 {
+		one.s.Reconfigure(more)
+		one.holdAll(more)
+		waitLies(t, c, id, ownPaths(more), ownPaths(more))
+		one.s.Reconfigure([]Service{web})
+		one.holdAll([]Service{web})
+		waitLies(t, c, id, ownPaths(more), ownPaths([]Service{web}))
+		one.s.Reconfigure(cfg.Services)
+		one.hold()
+	}
+	poll(t, "n1 reads what is left", func() bool { ev, _ := newest[ClaimsRead](one); return len(ev.Claims) == 2 && ev.Service == "web" })
+	if got := one.waitClaim(Own); got.Czxid != before.Czxid {
+		t.Errorf("the claim that stays is %+v, was %+v", got, before)
+	}
+	seen := false
+	for _, ev := range two.all() {
+		if ev, ok := ev.(ClaimsRead); ok {
+			if seen && ev.Claims[vip1].Czxid != before.Czxid {
+				t.Errorf("n2 saw %+v", ev)
+			}
+			seen = seen || ev.Claims[vip1].Czxid == before.Czxid
+		}
+	}
+	if got := transitions(one); !slices.Equal(got, []State{Connected}) {
+		t.Errorf("the session was %v", got)
+	}
+	one.stop(nil)
+	waitLies(t, c, id, ownPaths(more), nil)
+}
+
+// TestRealReloadWithoutASession has new services while there is no connection. The session turns out to live, and what it
+// holds no longer is given up.
+func TestRealReloadWithoutASession(t *testing.T) {
+	t.Parallel()
+	for _, state := range []State{Suspended, Lost} {
+		t.Run(state.String(), func(t *testing.T) {
+			t.Parallel()
+			srv := zktest.Start(t, zktest.Options{})
+			cfg := realConfig(t, "n1", srv.Addr())
+			cfg.SessionTimeout = 4 * time.Second
+			one := runReal(t, cfg)
+			more := extended(cfg)
+			one.s.Reconfigure(more) // before there ever was one
+			one.holdAll(more)
+			id := one.waitState(Connected).ID
+			c := other(t, 4*time.Second, srv.Addr())
+			waitLies(t, c, id, ownPaths(more), ownPaths(more))
+			_, kept, err := c.Exists(one.claimPath())
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv.Kill()
+			one.waitState(state)
+			less := extended(cfg)[:1]
+			less[0].Authoritative = []string{vip1, "192.0.2.2"}
+			one.s.Reconfigure(less)
+			one.holdAll(less)
+			told := len(one.all())
+			if err := srv.Restart(); err != nil {
+				t.Fatal(err)
+			}
+			if ev := one.waitState(Connected); ev.ID != id || state == Lost && !ev.AfterLoss {
+				t.Errorf("connected as %+v, was %#x", ev, id)
+			}
+			waitLies(t, c, id, append(ownPaths(more), ownPaths(less)...), ownPaths(less))
+			if _, st, err := c.Exists(one.claimPath()); err != nil || st.Czxid != kept.Czxid {
+				t.Errorf("the claim that stays is %+v, was %+v: %v", st, kept, err)
+			}
+			for _, ev := range one.all()[told:] {
+				if ev, ok := ev.(ClaimsRead); ok && (ev.Service != "web" || ev.Claims["192.0.2.3"].Holder != Absent) {
+					t.Errorf("told %+v", ev)
+				}
+			}
+		})
+	}
+}
+
 // child runs a Session until it is killed.
 func child(config string) {
 	var cfg Config

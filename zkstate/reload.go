@@ -3,7 +3,6 @@ package zkstate
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 
@@ -90,8 +89,12 @@ func (m *Machine) keepWant(s, old *service, want Want) {
 		m.setRecord(&s.record, st)
 	}
 	if s == old {
-		maps.Copy(m.want.Remove, want.Remove)
-		maps.DeleteFunc(m.want.Remove, func(k FlagKey, _ []byte) bool { return k.Service != s.Name })
+		for f := Maintenance; f < numFlags; f++ {
+			key := FlagKey{Service: s.Name, Flag: f}
+			if data, ok := want.Remove[key]; ok {
+				m.want.Remove[key] = data
+			}
+		}
 	}
 }
 

@@ -729,6 +729,34 @@ func TestChildWithoutExaBGP(t *testing.T) {
 	}
 }
 
+// TestRealDialect has the dialect found out, and set.
+func TestRealDialect(t *testing.T) { inEach(t, testRealDialect) }
+
+func testRealDialect(t *testing.T, l *lab) {
+	l.want(announce(vip1, 100))
+	l.run("neighbor-changes;")
+	at := l.event(0, "neighbor 192.0.2.2 local=192.0.2.1 state=3")
+	l.peerHas(map[string]string{vip1: "100"})
+	found := fmt.Sprintf(`msg="dialect of exabgp found" event=dialect from=auto to=%s`, l.dialect)
+	if log, err := os.ReadFile(l.path("exabgp.log")); err != nil || strings.Count(string(log), found) != 1 {
+		t.Errorf("not once in the log: %s (%v)", found, err)
+	}
+	if err := l.exabgp.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	at = l.event(at, "gone")
+	<-l.ended
+
+	l.run("neighbor-changes;", childDialect+"="+l.dialect.String())
+	at = l.event(at, "start")
+	l.event(at, "neighbor 192.0.2.2 local=192.0.2.1 state=3")
+	l.peerHas(map[string]string{vip1: "100"})
+	l.event(at, `accepted "announce route 203.0.113.1/32 next-hop self med 100"`)
+	if log, err := os.ReadFile(l.path("exabgp.log")); err != nil || strings.Contains(string(log), "event=dialect") {
+		t.Errorf("the dialect was found or does not match although it was set (%v)", err)
+	}
+}
+
 // attributes is what BIRD has of each route of a protocol, by attribute, in BIRD's words. A prefix with several paths has
 // several, in no order.
 func (l *lab) attributes(protocol string) map[string][]map[string]string {

@@ -8,7 +8,7 @@ type Route struct {
 	// PathID is the path identifier of RFC 7911, ExaBGP's path-information; 0 means none. With the prefix it says which route it is.
 	PathID uint32
 	// Neighbor is the only peer that the route is for; the zero Addr means every neighbor of the process. Of one prefix and path
-	// identifier there are either routes for single neighbors or one for all.
+	// identifier there are either routes for single neighbors or one for all: a table with both is a bug.
 	Neighbor netip.Addr
 	Withdraw bool       // false: announce
 	NextHop  netip.Addr // zero means "self", the session's local address; else of the prefix's family

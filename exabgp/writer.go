@@ -145,7 +145,8 @@ type Writer struct {
 //	    ├── the dialect is found to be another one
 //	    └── a reply is missing, or belongs to nothing ── ready
 //
-// The header is the first line of the summary, or with API 6 the list of the peers, which is one line. It may be that of a query of the process before this one. Its newline tells: 4.2, 5.0 and main answer it before
+// The header is the first line of the summary, or with API 6 the list of the peers, which is one line. It may be that of a
+// query of the process before this one. Its newline tells: 4.2, 5.0 and main answer it before
 // our header. Where that answer was not seen, listing leads to proving, which waits for it a moment before all is ready.
 type phase uint8
 
@@ -593,7 +594,8 @@ func (w *Writer) reason(v Verdict) string {
 }
 
 func (w *Writer) unknown(peer netip.Addr) string {
-	return fmt.Sprintf("exabgp has no neighbor %s for this process; remedy: name the process in the api block of that neighbor, or correct the address", peer)
+	return fmt.Sprintf("exabgp has no neighbor %s for this process; remedy: name the process in the api block of that neighbor, "+
+		"or write the same address in both configurations", peer)
 }
 
 // unexpected applies a reply where there should be none, save the end of 3.4's list.

@@ -35,13 +35,10 @@ func connect(ctx context.Context, network, address string, bind netip.Addr) (net
 }
 
 // latePort has the kernel choose the port when it connects and knows the other end (ip(7), IP_BIND_ADDRESS_NO_PORT). Chosen
-// before, each port could be used for one connection a minute only, whatever its other end: some 470 runs a second.
+// before, each port could be used for one connection a minute only, whatever its other end: some 470 runs a second. Where the
+// kernel does not know the option, that is how it stays.
 func latePort(_, _ string, c syscall.RawConn) error {
-	var err error
-	if ctl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) }); ctl != nil {
-		return ctl
-	}
-	return err
+	return c.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) })
 }
 
 // address checks "host:port" and returns the host.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +50,45 @@ func TestTCPConnectsFromBind(t *testing.T) {
 	expect(t, &TCP{Address: address}, "pass", "")
 	if a, b := <-seen, <-seen; a != "127.0.0.2" || b != "127.0.0.1" {
 		t.Errorf("the server saw %s and %s, want 127.0.0.2 and 127.0.0.1", a, b)
+	}
+}
+
+func TestBindOverIPv6(t *testing.T) {
+	leaksNothing(t)
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skipf("needs ::1: %v", err)
+	}
+	defer l.Close()
+	expect(t, &TCP{Address: l.Addr().String(), Bind: netip.IPv6Loopback()}, "pass", "connected to [::1]:")
+	expect(t, &DNS{Server: l.Addr().String(), Name: "x", Type: "A", Bind: netip.IPv6Loopback()}, "fail", "connection refused")
+	expect(t, &TCP{Address: strings.Replace(l.Addr().String(), "::1", "localhost", 1), Bind: local2}, "fail", "")
+}
+
+// TestBoundPortsAreChosenLate asks the kernel for what latePort has set, over both families.
+func TestBoundPortsAreChosenLate(t *testing.T) {
+	leaksNothing(t)
+	for bind, listen := range map[string]string{"127.0.0.2": "127.0.0.1:0", "::1": "[::1]:0"} {
+		l, err := net.Listen("tcp", listen)
+		if err != nil {
+			t.Logf("without %s: %v", listen, err)
+			continue
+		}
+		defer l.Close()
+		conn, err := connect(t.Context(), "tcp", l.Addr().String(), netip.MustParseAddr(bind))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		raw, err := conn.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var set int
+		raw.Control(func(fd uintptr) { set, err = unix.GetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT) })
+		if err != nil || set != 1 {
+			t.Errorf("from %s: option %d, %v, want 1", bind, set, err)
+		}
 	}
 }
 

@@ -220,7 +220,7 @@ func (c *cluster) checkSick(h *host, d *daemon.Decision) {
 func (c *cluster) checkHandover(h *host, v int) {
 	now, s := c.clock.Now(), &h.life.conf.Services[0]
 	st := h.life.last.Want.Statuses[serviceName]
-	if c.broken.zk > 0 || now.Sub(c.broken.lastZK) < c.recovery() || !h.drained() || now.Sub(h.flagged) >= s.DrainTimeout || !h.life.hears(&st) || !h.able() || !h.tor.Up() {
+	if c.broken.zk > 0 || now.Sub(c.broken.lastZK) < c.recovery() || !h.drained() || now.Sub(h.flagged) >= s.DrainTimeout || !h.life.hears(&st) || !h.able() || !h.tor.Up() || c.pretended(v) {
 		return
 	}
 	for _, o := range c.hosts {

@@ -380,8 +380,9 @@ func (c *cluster) moved(h *host, v int, has bool, med uint32) {
 			c.checkBeside(o, v)
 		}
 	}
+	young := c.knobs.Overlap + 3*time.Second // one that starts while all come back may begin what it ends after overlap
 	switch {
-	case c.knobs.Still && c.at() > faultsFrom && !(c.clock.Now().Sub(h.life.began) < 2*time.Second && c.clock.Now().Sub(c.broken.lastZK) < 2*time.Second):
+	case c.knobs.Still && c.at() > faultsFrom && !(c.clock.Now().Sub(h.life.began) < young && c.clock.Now().Sub(c.broken.lastZK) < young):
 		c.violate("still", "the route of %s to %s moved, and nothing happened to any node", h.conf.Node, vipOf(v).Addr())
 	case c.at() > settledBy:
 		c.violate("steady", "the route of %s to %s moved, and nothing has happened for long", h.conf.Node, vipOf(v).Addr())
@@ -392,7 +393,7 @@ func (c *cluster) moved(h *host, v int, has bool, med uint32) {
 // nothing happens to anybody else: who it withdraws for must be there.
 func (c *cluster) checkLast(h *host, v int) {
 	verdict, ok := h.verdict(v)
-	if !ok || !h.able() || h.drained() || h.life.leaving || verdict.Action != daemon.Withdraw || verdict.Reason == daemon.ReasonZooKeeperLost || verdict.Reason == daemon.ReasonStopping || c.at() < faultsFrom {
+	if !ok || !h.able() || h.drained() || h.life.leaving || !h.life.known.stopped.IsZero() || verdict.Action != daemon.Withdraw || verdict.Reason == daemon.ReasonZooKeeperLost || verdict.Reason == daemon.ReasonStopping || c.at() < faultsFrom {
 		return
 	}
 	if h.broken() || verdict.Reason == daemon.ReasonUnhealthy {

@@ -403,6 +403,9 @@ func (c *cluster) checkLast(h *host, v int) {
 			return
 		}
 	}
+	if c.excused(v) || c.pretended(v) {
+		return
+	}
 	for _, o := range c.hosts {
 		if _, has := o.tor.Route(vipOf(v)); has {
 			return
@@ -542,6 +545,9 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 	case zkstate.OpCreate:
 	default:
 		return
+	}
+	if l.orphaned() {
+		return // it finds the end of its ExaBGP in a moment, and its session goes with it
 	}
 	c.checkClaimHeard(l.h, name)
 	if !c.answers(l.h) || l.h.holds(v) {

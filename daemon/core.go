@@ -302,7 +302,7 @@ func (c *Core) decide(now time.Time, slept bool) Decision {
 				d.Want.Claims[zkstate.ClaimKey{Service: s.conf.Name, VIP: v.name}] = c.wish(s, v, verdict)
 			}
 		}
-		d.Want.Statuses[s.conf.Name] = c.status(now, s)
+		d.Want.Statuses[s.conf.Name] = c.status(s)
 	}
 	d.Table = exabgp.Table{Epoch: c.epoch, Routes: c.routes()}
 	d.Exit = c.exit(now)

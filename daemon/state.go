@@ -456,6 +456,6 @@ func (c *Core) deadline(now time.Time) time.Time {
 
 func newWant() zkstate.Want {
 	return zkstate.Want{
-		Claims: map[zkstate.ClaimKey]zkstate.Wish{}, Statuses: map[string]zkstate.Status{}, Remove: map[zkstate.FlagKey][]byte{},
+		Claims: map[zkstate.ClaimKey]zkstate.Wish{}, Statuses: map[string]*zkstate.Status{}, Remove: map[zkstate.FlagKey][]byte{},
 	}
 }

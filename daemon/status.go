@@ -8,8 +8,8 @@ import (
 )
 
 // status is this node's record for the other nodes and for people.
-func (c *Core) status(now time.Time, s *service) zkstate.Status {
-	st := zkstate.Status{
+func (c *Core) status(s *service) *zkstate.Status {
+	st := &zkstate.Status{
 		Node: c.id.Node, Instance: c.id.Instance, Version: c.id.Version, Since: c.id.Since,
 		Health:      s.health.State.String(),
 		Maintenance: s.maintenance.String(),

@@ -477,7 +477,7 @@ func (h *host) idle() bool {
 	if h.life == nil || len(h.life.last.Want.Statuses) == 0 {
 		return false
 	}
-	for _, r := range h.life.last.Want.Statuses[serviceName].Routes {
+	for _, r := range statusOf(&h.life.last).Routes {
 		if r.Verdict != "withdraw" || r.Pending {
 			return false
 		}

@@ -195,7 +195,7 @@ func (m *Machine) setWant(w Want) {
 			}
 		}
 		if st, ok := w.Statuses[s.Name]; ok {
-			m.setRecord(&s.record, st)
+			m.setRecord(&s.record, *st)
 		}
 	}
 }

@@ -234,7 +234,7 @@ func (w *world) toggle(p, data string) {
 func (w *world) set(n *simNode) {
 	vip := n.m.cfg.Services[0].Authoritative[0]
 	w.step(n, SetWant{Want{Claims: map[ClaimKey]Wish{{"web", vip}: n.want},
-		Statuses: map[string]Status{"web": {Node: n.name, Instance: "i1", Health: fmt.Sprint(w.rnd.IntN(3))}}}})
+		Statuses: map[string]*Status{"web": {Node: n.name, Instance: "i1", Health: fmt.Sprint(w.rnd.IntN(3))}}}})
 }
 
 func (w *world) down(n *simNode) {

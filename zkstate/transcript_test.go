@@ -218,7 +218,7 @@ func (p *player) answer(at time.Duration, op, path, word string) error {
 }
 
 func (p *player) want(words []string) Want {
-	w := Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]Status), Remove: make(map[FlagKey][]byte)}
+	w := Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]*Status), Remove: make(map[FlagKey][]byte)}
 	for _, word := range words {
 		k, v, _ := strings.Cut(word, "=")
 		if f := slices.Index([]string{"-maintenance", "-failback"}, k); f >= 0 {
@@ -233,7 +233,7 @@ func (p *player) want(words []string) Want {
 		case "leave":
 			w.Claims[ClaimKey{"web", k}] = Leave
 		default:
-			w.Statuses["web"] = Status{Node: "n1", Instance: "i1", Health: v}
+			w.Statuses["web"] = &Status{Node: "n1", Instance: "i1", Health: v}
 		}
 	}
 	return w

@@ -321,7 +321,7 @@ func (l *life) write(in exabgp.Input) {
 		if !l.orphaned() {
 			l.h.c.wrote(l.h, out.Write)
 		}
-		l.pipes.Write(l.h.c.garble(out.Write), l.wroteAll)
+		l.pipes.Write(l.h.c.garble(l.h, out.Write), l.wroteAll)
 	}
 	l.exaWake.set(out.Wake)
 }

@@ -2,8 +2,8 @@ package sim
 
 import (
 	"bytes"
-	"net/netip"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 

@@ -273,6 +273,7 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 				}
 			}
 			s.current = true
+			c.afterNeighbors(now) // a claim that was made just before the last neighbor went is of this node, too
 		}
 	case zkstate.MaintenanceRead:
 		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {

@@ -399,27 +399,10 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 			v.away = v.away || v.authoritative && v.raw.Holder == zkstate.Absent && c.others(now, s, v) == OthersServe
 		}
 		// Right after a loss the claim may be one that a dead node left behind: a new leader gives its session a whole timeout.
-		if v.view == ClaimReturns && s.current && !settling && !now.Before(v.returned.Add(s.conf.Overlap)) && !s.ownerLeaves(v) {
+		if v.view == ClaimReturns && s.current && !settling && !now.Before(v.returned.Add(s.conf.Overlap)) {
 			v.view = ClaimPresent
 		}
 	}
-}
-
-// ownerLeaves says whether the owner of a VIP gives it up again by its record: what is known of its claim is older.
-func (s *service) ownerLeaves(v *vip) bool {
-	leaves := false
-	for _, st := range s.peers { // none that stays, and one that leaves: the order does not matter
-		for _, r := range st.Routes {
-			if r.VIP != v.name || r.Role != Authoritative.String() {
-				continue
-			}
-			if stays(st, r) && !st.LastResort {
-				return false
-			}
-			leaves = leaves || st.LastResort || st.Maintenance == PresencePresent.String() || r.Verdict == Withdraw.String()
-		}
-	}
-	return leaves && s.peersRead
 }
 
 // wake is when Step must be called again.

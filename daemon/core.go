@@ -295,9 +295,10 @@ func (c *Core) Step(now time.Time, ev Event) Decision {
 		return d
 	}
 	d := c.decide(now, slept)
-	c.due = c.deadline(now)
-	c.quiet = !slept && !news && d.same(c.decided)
-	c.decided, c.thought = d, now
+	c.due, c.thought = c.deadline(now), now
+	same := d.same(c.decided)
+	c.quiet = !slept && !news && same
+	c.keep(&d, same)
 	d.Wake = c.wake(now)
 	return d
 }
@@ -305,7 +306,8 @@ func (c *Core) Step(now time.Time, ev Event) Decision {
 // decide makes all decisions anew.
 func (c *Core) decide(now time.Time, slept bool) Decision {
 	c.trustSessions(now)
-	d := Decision{Resync: slept || c.lookAgain(now), Slept: slept, Want: newWant()}
+	d := c.blank()
+	d.Resync, d.Slept = slept || c.lookAgain(now), slept
 	for _, s := range c.services {
 		if d.Why == nil {
 			d.Why = make([]VIPVerdict, 0, len(s.vips))
@@ -325,7 +327,7 @@ func (c *Core) decide(now time.Time, slept bool) Decision {
 				d.Want.Claims[zkstate.ClaimKey{Service: s.conf.Name, VIP: v.name}] = c.wish(s, v, verdict)
 			}
 		}
-		d.Want.Statuses[s.conf.Name] = c.status(now, s)
+		d.Want.Statuses[s.conf.Name] = c.status(s)
 	}
 	d.Table = exabgp.Table{Epoch: c.epoch, Routes: c.routes()}
 	d.Keys = c.keys

@@ -54,6 +54,7 @@ func (c *Core) stepDrain(now time.Time, s *service) {
 }
 
 func (c *Core) stepHandover(now time.Time, s *service, v *vip) {
+	begins := v.drain != Draining
 	v.drain = Draining
 	node, taken := s.announcedBy(v.name, v.taker)
 	taken = taken && s.peersRead && !now.Before(c.settle) // right after a loss the record may be that of a dead node
@@ -62,6 +63,9 @@ func (c *Core) stepHandover(now time.Time, s *service, v *vip) {
 		v.taker, v.taken = "", time.Time{}
 	case node != v.taker:
 		v.taker, v.taken = node, now
+		if begins && s.conf.Backup != BackupStandby { // it may be about to end that because of our claim: it must know that this is gone
+			v.taken = now.Add(recordDelay)
+		}
 	}
 	switch {
 	case v.last.Action == Withdraw, c.listed && !c.audible(s):

@@ -176,7 +176,10 @@ func (c *Core) wish(s *service, v *vip, d Verdict) zkstate.Wish {
 // may be lost in ExaBGP and becomes due again with the next session anyway. A withdraw is not kept back, because ExaBGP
 // would send the route again by itself as soon as the session is back.
 func (c *Core) routes() []exabgp.Route {
-	routes := make([]exabgp.Route, 0, len(c.decided.Table.Routes)+1)
+	routes := c.spare.Table.Routes[:0]
+	if routes == nil {
+		routes = make([]exabgp.Route, 0, len(c.decided.Table.Routes)+1)
+	}
 	for _, s := range c.services {
 		for _, v := range s.vips {
 			for i := range v.adverts {

@@ -86,6 +86,7 @@ type Core struct {
 	// While nothing happens and no deadline passes, a Step only repeats the decision before: a node with many VIPs must
 	// not think about each of them every second.
 	decided Decision
+	spare   Decision  // one that was not handed out, as it only repeated decided: its slices and maps serve for the next
 	due     time.Time // when the passing of time alone may change it; zero means never
 	quiet   bool      // it followed from decided without any news
 	thought time.Time // when that was
@@ -310,6 +311,7 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 				}
 			}
 			s.current = true
+			c.afterNeighbors(now) // a claim that was made just before the last neighbor went is of this node, too
 		}
 	case zkstate.MaintenanceRead:
 		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
@@ -507,8 +509,24 @@ func (c *Core) deadline(now time.Time) time.Time {
 	return w
 }
 
-func newWant() zkstate.Want {
-	return zkstate.Want{
-		Claims: map[zkstate.ClaimKey]zkstate.Wish{}, Statuses: map[string]zkstate.Status{}, Remove: map[zkstate.FlagKey][]byte{},
+// blank is a Decision to be filled in.
+func (c *Core) blank() Decision {
+	if w := c.spare.Want; w.Claims != nil {
+		clear(w.Claims)
+		clear(w.Remove) // every decision has all Statuses
+		return Decision{Why: c.spare.Why[:0], Want: w}
 	}
+	return Decision{Want: zkstate.Want{
+		Claims: map[zkstate.ClaimKey]zkstate.Wish{}, Statuses: map[string]*zkstate.Status{}, Remove: map[zkstate.FlagKey][]byte{},
+	}}
+}
+
+// keep notes a decision that is about to be handed out. One that is the same as the one before is replaced by that.
+func (c *Core) keep(d *Decision, same bool) {
+	if !same {
+		c.decided, c.spare = *d, Decision{}
+		return
+	}
+	c.spare = *d
+	d.Why, d.Table, d.Want = c.decided.Why, c.decided.Table, c.decided.Want
 }

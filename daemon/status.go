@@ -8,16 +8,20 @@ import (
 )
 
 // status is this node's record for the other nodes and for people.
-func (c *Core) status(now time.Time, s *service) zkstate.Status {
-	st := zkstate.Status{
+func (c *Core) status(s *service) *zkstate.Status {
+	st := c.spare.Want.Statuses[s.conf.Name]
+	if st == nil {
+		st = &zkstate.Status{Routes: make([]zkstate.StatusRoute, 0, len(s.vips)), Neighbors: make([]zkstate.StatusNeighbor, 0, len(c.neighbors))}
+	}
+	*st = zkstate.Status{
 		Node: c.id.Node, Instance: c.id.Instance, Version: c.id.Version, Since: c.id.Since,
 		Health:      s.health.State.String(),
 		Maintenance: s.maintenance.String(),
 		Note:        s.flag.String(),
 		Failures:    s.failures,
 		HoldMS:      s.hold().Milliseconds(),
-		Routes:      make([]zkstate.StatusRoute, 0, len(s.vips)),
-		Neighbors:   make([]zkstate.StatusNeighbor, 0, len(c.neighbors)),
+		Routes:      st.Routes[:0],
+		Neighbors:   st.Neighbors[:0],
 	}
 	for _, v := range s.vips {
 		r := zkstate.StatusRoute{

@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -89,12 +90,24 @@ func (c *cluster) fails(n int) bool {
 	return n > 0 && c.at() > faultsFrom && c.at() < faultsTo && c.rand.IntN(n) == 0
 }
 
-// garble has ExaBGP refuse some route commands: where it answers, it must be a command that it does not understand.
-func (c *cluster) garble(text []byte) []byte {
-	if line, ok := bytes.CutSuffix(text, []byte("\n")); ok && c.knobs.Acks && bytes.Contains(line, []byte(" route ")) && c.fails(c.knobs.Refusals) {
-		return append(bytes.Clone(line), " med\n"...)
+// garble has ExaBGP refuse some route commands, not more than three times in a row for one VIP: where it answers, it must be a command
+// that it does not understand.
+func (c *cluster) garble(h *host, text []byte) []byte {
+	line, ok := bytes.CutSuffix(text, []byte("\n"))
+	if !ok || !c.knobs.Acks || !bytes.Contains(line, []byte(" route ")) {
+		return text
 	}
-	return text
+	p, _ := netip.ParsePrefix(string(bytes.Fields(line)[2]))
+	v, ok := c.vipAt(p)
+	if !ok {
+		return text
+	}
+	refused := &h.refused[v]
+	if *refused++; *refused > 3 || !c.fails(c.knobs.Refusals) {
+		*refused = 0
+		return text
+	}
+	return append(bytes.Clone(line), " med\n"...)
 }
 
 // slowest is what a slow ExaBGP takes for a command, at most: longer than exazk waits for what it holds, and not for a reply.
@@ -477,7 +490,7 @@ func (h *host) idle() bool {
 	if h.life == nil || len(h.life.last.Want.Statuses) == 0 {
 		return false
 	}
-	for _, r := range h.life.last.Want.Statuses[serviceName].Routes {
+	for _, r := range statusOf(&h.life.last).Routes {
 		if r.Verdict != "withdraw" || r.Pending {
 			return false
 		}

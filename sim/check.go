@@ -17,17 +17,22 @@ type monitor struct {
 	timer *vclock.Timer
 }
 
-// set tells whether the state holds. It may for at most bound; then late is called.
-func (m *monitor) set(c *cluster, holds bool, bound time.Duration, late func()) {
+// begins tells whether the state holds, and is true where it has just begun to: then limit is to be called. They are two, because
+// a look at everything is frequent, and hardly anything begins.
+func (m *monitor) begins(c *cluster, holds bool) bool {
 	if holds == m.on {
-		return
+		return false
 	}
 	m.on = holds
 	if !holds {
 		c.clock.Stop(m.timer)
 		m.timer = nil
-		return
 	}
+	return holds
+}
+
+// limit has late called unless the state ends within bound.
+func (m *monitor) limit(c *cluster, bound time.Duration, late func()) {
 	m.timer = c.clock.Timer(c.clock.Now().Add(bound), late)
 }
 
@@ -71,20 +76,23 @@ func (c *cluster) changed(h *host) {
 		verdict, decided := h.verdict(v)
 		m := &h.monitors
 		lastResort := decided && verdict.Reason == daemon.ReasonLastResort
-		m.sick[v].set(c, able && has && h.broken() && !lastResort, c.knobs.detection()+c.writing(h), func() {
-			c.violate("sick", "%s's check fails, and it still announces %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
-		})
-		m.drained[v].set(c, drained && has, c.knobs.draining()+c.writing(h), func() {
-			c.violate("drained", "%s is drained, and it still announces %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
-		})
-		differs := func() {
-			verdict, _ := h.verdict(v)
-			route, has := h.tor.Route(vipOf(v))
-			c.violate("reason", "%s decided to %v for %s, and its ToR has route %v, MED %d", h.conf.Node, verdict.Verdict, vipOf(v).Addr(), has, route.MED)
+		if w := &m.sick[v]; w.begins(c, able && has && h.broken() && !lastResort) {
+			w.limit(c, c.knobs.detection()+c.writing(h), func() {
+				c.violate("sick", "%s's check fails, and it still announces %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
+			})
+		}
+		if w := &m.drained[v]; w.begins(c, drained && has) {
+			w.limit(c, c.knobs.draining()+c.writing(h), func() {
+				c.violate("drained", "%s is drained, and it still announces %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
+			})
 		}
 		settles := able && decided && !h.life.leaving
-		m.stray[v].set(c, settles && verdict.Action == daemon.Withdraw && has, c.writing(h), differs) // a withdraw is always written
-		m.missing[v].set(c, settles && verdict.Action == daemon.Announce && (!has || route.MED != h.med(verdict)), c.hearing()+c.writing(h), differs)
+		if w := &m.stray[v]; w.begins(c, settles && verdict.Action == daemon.Withdraw && has) { // a withdraw is always written
+			w.limit(c, c.writing(h), func() { c.differs(h, v) })
+		}
+		if w := &m.missing[v]; w.begins(c, settles && verdict.Action == daemon.Announce && (!has || route.MED != h.med(verdict))) {
+			w.limit(c, c.hearing()+c.writing(h), func() { c.differs(h, v) })
+		}
 		if idle := decided && verdict.Action == daemon.Withdraw && h.alive() && !h.life.leaving; !idle {
 			h.idled[v] = time.Time{}
 		} else if h.idled[v].IsZero() {
@@ -95,11 +103,17 @@ func (c *cluster) changed(h *host) {
 		c.checkBeside(h, v)
 	}
 	if h.life != nil {
-		st := h.life.last.Want.Statuses[serviceName]
-		c.checkPending(h, &st)
+		c.checkPending(h, statusOf(&h.life.last))
 	}
 	c.checkClaim(h)
 	c.checkOverdue(h)
+}
+
+// differs ends the run because a ToR has not what was decided.
+func (c *cluster) differs(h *host, v int) {
+	verdict, _ := h.verdict(v)
+	route, has := h.tor.Route(vipOf(v))
+	c.violate("reason", "%s decided to %v for %s, and its ToR has route %v, MED %d", h.conf.Node, verdict.Verdict, vipOf(v).Addr(), has, route.MED)
 }
 
 // checkPending watches withdraws that ExaBGP has not acknowledged. They are always written; in a new session once more, so without a
@@ -107,9 +121,11 @@ func (c *cluster) changed(h *host) {
 func (c *cluster) checkPending(h *host, st *zkstate.Status) {
 	able := h.able() && h.tor.Up() && !h.life.leaving && h.life.hears(st)
 	for v := range st.Routes {
-		h.monitors.pending[v].set(c, able && st.Routes[v].Pending, c.writing(h), func() {
-			c.violate("reason", "%s decided to withdraw %s, and ExaBGP has not acknowledged that", h.conf.Node, vipOf(v).Addr())
-		})
+		if w := &h.monitors.pending[v]; w.begins(c, able && st.Routes[v].Pending) {
+			w.limit(c, c.writing(h), func() {
+				c.violate("reason", "%s decided to withdraw %s, and ExaBGP has not acknowledged that", h.conf.Node, vipOf(v).Addr())
+			})
+		}
 	}
 }
 
@@ -137,9 +153,11 @@ func (c *cluster) checkBeside(h *host, v int) {
 			beside = beside || o != h && o.python == nil && o.says(v)
 		}
 	}
-	h.monitors.beside[v].set(c, beside, c.recovery()+c.writing(h), func() {
-		c.violate("sick", "%s's check fails, and it still announces %s (%v), as somebody else does who is well", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
-	})
+	if w := &h.monitors.beside[v]; w.begins(c, beside) {
+		w.limit(c, c.recovery()+c.writing(h), func() {
+			c.violate("sick", "%s's check fails, and it still announces %s (%v), as somebody else does who is well", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
+		})
+	}
 }
 
 // says says that a node is well and says in its record that it announces a VIP.
@@ -153,7 +171,7 @@ func (h *host) says(v int) bool {
 
 // records says that a node says in its record that it announces a VIP.
 func (h *host) records(v int) bool {
-	routes := h.life.last.Want.Statuses[serviceName].Routes
+	routes := statusOf(&h.life.last).Routes
 	return v < len(routes) && routes[v].Announced
 }
 
@@ -168,15 +186,21 @@ func (c *cluster) checkClaim(h *host) {
 	claims := claimed && h.alive() && c.broken.zk == 0 && !h.life.leaving && c.clock.Now().After(h.life.began)
 	silent := !h.torDown.IsZero()
 	bound := 2*k.SessionTimeout + k.detection() + c.writing(h)
-	h.monitors.kept[v].set(c, claims && (h.broken() || h.drained()), bound, func() {
-		c.violate("kept", "%s keeps its claim on %s: sick %v, drained %v", h.conf.Node, c.names[v], h.broken(), h.drained())
-	})
-	h.monitors.deaf[v].set(c, claims && silent, bound+k.HoldTime, func() {
-		c.violate("kept", "%s keeps its claim on %s, and its ToR has no session", h.conf.Node, c.names[v])
-	})
-	h.monitors.cut[v].set(c, claims && k.Links && !h.linkUp && c.broken.isolated, 2*time.Second+10*k.Delay+10*k.Packet, func() {
-		c.violate("kept", "%s keeps its claim on %s, and sees that its link is down", h.conf.Node, c.names[v])
-	})
+	if w := &h.monitors.kept[v]; w.begins(c, claims && (h.broken() || h.drained())) {
+		w.limit(c, bound, func() {
+			c.violate("kept", "%s keeps its claim on %s: sick %v, drained %v", h.conf.Node, c.names[v], h.broken(), h.drained())
+		})
+	}
+	if w := &h.monitors.deaf[v]; w.begins(c, claims && silent) {
+		w.limit(c, bound+k.HoldTime, func() {
+			c.violate("kept", "%s keeps its claim on %s, and its ToR has no session", h.conf.Node, c.names[v])
+		})
+	}
+	if w := &h.monitors.cut[v]; w.begins(c, claims && k.Links && !h.linkUp && c.broken.isolated) {
+		w.limit(c, 2*time.Second+10*k.Delay+10*k.Packet, func() {
+			c.violate("kept", "%s keeps its claim on %s, and sees that its link is down", h.conf.Node, c.names[v])
+		})
+	}
 }
 
 // checkOverdue watches a maintenance node whose time is over: who is drained by it removes it.
@@ -186,9 +210,11 @@ func (c *cluster) checkOverdue(h *host) {
 		data, _, there := c.zk.Read(maintenancePath + "/" + h.conf.Node)
 		overdue = there && bytes.Equal(data, h.until) && h.alive() && !h.life.leaving && c.broken.zk == 0
 	}
-	h.monitors.overdue.set(c, overdue, c.recovery()+10*c.knobs.Delay, func() {
-		c.violate("overdue", "the maintenance of %s is over, and its node is still there", h.conf.Node)
-	})
+	if w := &h.monitors.overdue; w.begins(c, overdue) {
+		w.limit(c, c.recovery()+10*c.knobs.Delay, func() {
+			c.violate("overdue", "the maintenance of %s is over, and its node is still there", h.conf.Node)
+		})
+	}
 }
 
 // checkVoid watches a VIP that nobody announces while there is a node that could as a last resort, sick or not, or that is well and
@@ -196,17 +222,21 @@ func (c *cluster) checkOverdue(h *host) {
 // that nobody hears it.
 func (c *cluster) checkVoid(h *host, v int) {
 	void := c.knobs.LastResort && h.able() && h.tor.Up() && c.broken.zk == 0 && c.at() > faultsFrom && !h.drained() && !c.announced(v) && !c.excused(v)
-	h.monitors.void[v].set(c, void, c.bound(), func() {
-		verdict, _ := h.verdict(v)
-		c.violate("last-resort", "nobody announces %s, and %s could as a last resort (%v)", vipOf(v).Addr(), h.conf.Node, verdict.Verdict)
-	})
+	if w := &h.monitors.void[v]; w.begins(c, void) {
+		w.limit(c, c.bound(), func() {
+			verdict, _ := h.verdict(v)
+			c.violate("last-resort", "nobody announces %s, and %s could as a last resort (%v)", vipOf(v).Addr(), h.conf.Node, verdict.Verdict)
+		})
+	}
 	verdict, decided := h.verdict(v)
 	waits := decided && (verdict.Reason == daemon.ReasonFailbackManual || verdict.Reason == daemon.ReasonFailbackDelay || verdict.Reason == daemon.ReasonFlapping)
 	waits = waits && h.able() && h.tor.Up() && c.broken.zk == 0 && !c.announced(v) && !c.excused(v) && !c.pretended(v)
 	k := &c.knobs
-	h.monitors.polite[v].set(c, waits, 2*k.SessionTimeout+2*k.ServerTick+k.HoldTime+5*time.Second, func() {
-		c.violate("served", "nobody announces %s, and %s leaves it to somebody (%v)", vipOf(v).Addr(), h.conf.Node, verdict.Verdict)
-	})
+	if w := &h.monitors.polite[v]; w.begins(c, waits) {
+		w.limit(c, 2*k.SessionTimeout+2*k.ServerTick+k.HoldTime+5*time.Second, func() {
+			c.violate("served", "nobody announces %s, and %s leaves it to somebody (%v)", vipOf(v).Addr(), h.conf.Node, verdict.Verdict)
+		})
+	}
 }
 
 // announced says whether any ToR has a route to a VIP.
@@ -262,10 +292,12 @@ func (c *cluster) hearing() time.Duration { return 65*time.Second + c.knobs.Hold
 // checkWaiting watches a VIP without an answer while there is a node that could give one.
 func (c *cluster) checkWaiting(h *host, v int) {
 	waits := c.fabric.vips[v].server < 0 && c.at() > faultsFrom && c.could(h, v)
-	h.monitors.waits[v].set(c, waits, c.bound(), func() {
-		verdict, _ := h.verdict(v)
-		c.violate("served", "nobody has answered for %s for %v, and %s could (%v)", vipOf(v).Addr(), c.clock.Now().Sub(c.fabric.vips[v].since), h.conf.Node, verdict.Verdict)
-	})
+	if w := &h.monitors.waits[v]; w.begins(c, waits) {
+		w.limit(c, c.bound(), func() {
+			verdict, _ := h.verdict(v)
+			c.violate("served", "nobody has answered for %s for %v, and %s could (%v)", vipOf(v).Addr(), c.clock.Now().Sub(c.fabric.vips[v].since), h.conf.Node, verdict.Verdict)
+		})
+	}
 }
 
 // could says that a node is as it should be, and ZooKeeper with it. What another node may do without being found out is no
@@ -380,8 +412,9 @@ func (c *cluster) moved(h *host, v int, has bool, med uint32) {
 			c.checkBeside(o, v)
 		}
 	}
+	young := c.knobs.Overlap + 3*time.Second // one that starts while all come back may begin what it ends after overlap
 	switch {
-	case c.knobs.Still && c.at() > faultsFrom && !(c.clock.Now().Sub(h.life.began) < 2*time.Second && c.clock.Now().Sub(c.broken.lastZK) < 2*time.Second):
+	case c.knobs.Still && c.at() > faultsFrom && !(c.clock.Now().Sub(h.life.began) < young && c.clock.Now().Sub(c.broken.lastZK) < young):
 		c.violate("still", "the route of %s to %s moved, and nothing happened to any node", h.conf.Node, vipOf(v).Addr())
 	case c.at() > settledBy:
 		c.violate("steady", "the route of %s to %s moved, and nothing has happened for long", h.conf.Node, vipOf(v).Addr())
@@ -392,7 +425,7 @@ func (c *cluster) moved(h *host, v int, has bool, med uint32) {
 // nothing happens to anybody else: who it withdraws for must be there.
 func (c *cluster) checkLast(h *host, v int) {
 	verdict, ok := h.verdict(v)
-	if !ok || !h.able() || h.drained() || h.life.leaving || verdict.Action != daemon.Withdraw || verdict.Reason == daemon.ReasonZooKeeperLost || verdict.Reason == daemon.ReasonStopping || c.at() < faultsFrom {
+	if !ok || !h.able() || h.drained() || h.life.leaving || !h.life.known.stopped.IsZero() || verdict.Action != daemon.Withdraw || verdict.Reason == daemon.ReasonZooKeeperLost || verdict.Reason == daemon.ReasonStopping || c.at() < faultsFrom {
 		return
 	}
 	if h.broken() || verdict.Reason == daemon.ReasonUnhealthy {
@@ -402,12 +435,15 @@ func (c *cluster) checkLast(h *host, v int) {
 			return
 		}
 	}
+	if c.excused(v) || c.pretended(v) || verdict.Reason == daemon.ReasonMaintenance && c.clock.Now().Sub(h.unmarked) < 2*time.Second {
+		return
+	}
 	for _, o := range c.hosts {
 		if _, has := o.tor.Route(vipOf(v)); has {
 			return
 		}
-		if o != h && (o.python != nil || !c.calm(o, 2*c.knobs.SessionTimeout+10*time.Second)) {
-			return
+		if o != h && (o.python != nil || o.slow > 0 || !c.calm(o, 2*c.knobs.SessionTimeout+10*time.Second)) {
+			return // a slow ExaBGP acknowledges what it sends a second later
 		}
 	}
 	c.violate("last", "%s withdrew the last route to %s (%v), and nothing happened to any other node", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
@@ -541,6 +577,9 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 	case zkstate.OpCreate:
 	default:
 		return
+	}
+	if l.orphaned() {
+		return // it finds the end of its ExaBGP in a moment, and its session goes with it
 	}
 	c.checkClaimHeard(l.h, name)
 	if !c.answers(l.h) || l.h.holds(v) {

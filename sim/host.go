@@ -43,6 +43,7 @@ type host struct {
 
 	marked   bool        // the maintenance node is there
 	slow     int         // faults that make ExaBGP slow
+	refused  [9]int      // by VIP: how often ExaBGP has refused it in a row
 	flagged  time.Time   // when it came, the last time, save after it was away for a moment
 	marks    time.Time   // and also after that
 	unmarked time.Time   // when it went, the last time

@@ -188,10 +188,21 @@ func (l *life) lacks(v int, was, is daemon.Verdict) string {
 	case daemon.ReasonUnclaimed:
 		return unless(k.ever, "it has never read the claims")
 	case daemon.ReasonMaintenance:
-		st := l.last.Want.Statuses[serviceName]
-		return unless(!gives || k.peers || !l.hears(&st), "it has not read who takes over since ZooKeeper was last away or it slept")
+		st := statusOf(&l.last)
+		return unless(!gives || k.peers || !l.hears(st), "it has not read who takes over since ZooKeeper was last away or it slept")
 	}
 	return unless(!gives || k.peers, "it has not read who else announces it since ZooKeeper was last away or it slept")
+}
+
+// noStatus is the status record before the first decision.
+var noStatus zkstate.Status
+
+// statusOf is the status record that a decision wants.
+func statusOf(d *daemon.Decision) *zkstate.Status {
+	if st := d.Want.Statuses[serviceName]; st != nil {
+		return st
+	}
+	return &noStatus
 }
 
 func unless(ok bool, lacks string) string {
@@ -219,8 +230,8 @@ func (c *cluster) checkSick(h *host, d *daemon.Decision) {
 // moment: a drain of the other that began within the last two seconds may not have been known.
 func (c *cluster) checkHandover(h *host, v int) {
 	now, s := c.clock.Now(), &h.life.conf.Services[0]
-	st := h.life.last.Want.Statuses[serviceName]
-	if c.broken.zk > 0 || now.Sub(c.broken.lastZK) < c.recovery() || !h.drained() || now.Sub(h.flagged) >= s.DrainTimeout || !h.life.hears(&st) || !h.able() || !h.tor.Up() {
+	st := statusOf(&h.life.last)
+	if c.broken.zk > 0 || now.Sub(c.broken.lastZK) < c.recovery() || !h.drained() || now.Sub(h.flagged) >= s.DrainTimeout || !h.life.hears(st) || !h.able() || !h.tor.Up() || c.pretended(v) {
 		return
 	}
 	for _, o := range c.hosts {
@@ -253,9 +264,9 @@ func (c *cluster) recovery() time.Duration { return 2*c.knobs.SessionTimeout + 1
 // wants is told when something else should lie in ZooKeeper. A status record says that the node announces a VIP: then ExaBGP has
 // acknowledged the route, and some neighbor hears it.
 func (c *cluster) wants(h *host, before, d *daemon.Decision) {
-	was, is := before.Want.Statuses[serviceName], d.Want.Statuses[serviceName]
-	c.checkPending(h, &is)
-	heard := h.life.hears(&is)
+	was, is := statusOf(before), statusOf(d)
+	c.checkPending(h, is)
+	heard := h.life.hears(is)
 	for v := range is.Routes {
 		if !is.Routes[v].Announced {
 			continue

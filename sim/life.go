@@ -183,7 +183,7 @@ func (l *life) step(ev daemon.Event) {
 			l.after(l.wait(), l.tell)
 		}
 	}
-	if !d.Want.Equal(l.last.Want) {
+	if !repeats(&d, &l.last) && !d.Want.Equal(l.last.Want) {
 		want := d.Want
 		l.want = &want
 		l.nudge()
@@ -211,6 +211,11 @@ func (l *life) step(ev daemon.Event) {
 		l.read.put(zkstate.Stop{Abandon: abandon})
 		l.after(stopWithin, l.end)
 	}
+}
+
+// repeats says that a core has only repeated its decision: it has handed out the very same slices and maps.
+func repeats(d, before *daemon.Decision) bool {
+	return len(d.Why) > 0 && len(before.Why) > 0 && &d.Why[0] == &before.Why[0]
 }
 
 // stopWithin is zkstate.Session's bound for its end.
@@ -316,7 +321,7 @@ func (l *life) write(in exabgp.Input) {
 		if !l.orphaned() {
 			l.h.c.wrote(l.h, out.Write)
 		}
-		l.pipes.Write(l.h.c.garble(out.Write), l.wroteAll)
+		l.pipes.Write(l.h.c.garble(l.h, out.Write), l.wroteAll)
 	}
 	l.exaWake.set(out.Wake)
 }

@@ -107,6 +107,9 @@ func (m *Machine) callPatiently(s *service, c Call, done func(*pending, Result))
 // send moves waiting calls into the output while there is room.
 func (m *Machine) send() {
 	q := &m.calls
+	if n := min(maxLive-len(q.live), maxSent-len(q.live)-len(q.late), len(q.urgent)+len(q.patient)); n > 0 {
+		m.out.Calls = make([]Call, 0, n)
+	}
 	for len(q.live) < maxLive && len(q.live)+len(q.late) < maxSent {
 		from := &q.urgent
 		if len(*from) == 0 {

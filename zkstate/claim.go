@@ -54,7 +54,7 @@ func (m *Machine) readClaims(s *service, r *read, loud bool) {
 	number := s.reading
 	m.readDir(s, r, false, func(names []string, began time.Time) {
 		slices.Sort(names)
-		ev := ClaimsRead{Service: s.Name, Session: m.id, Began: began, Claims: make(map[string]Claim)}
+		ev := ClaimsRead{Service: s.Name, Session: m.id, Began: began, Claims: make(map[string]Claim, len(s.VIPs))}
 		for _, vip := range s.VIPs {
 			ev.Claims[vip] = Claim{}
 			if _, found := slices.BinarySearch(names, vip); found && !s.leaves(vip) {
@@ -163,12 +163,15 @@ func (m *Machine) see(s *service, ev ClaimsRead, owners map[*claim]int64) {
 
 // tell logs what has become of a claim, once per change.
 func (m *Machine) tell(s *service, c *claim, seen Claim, session int64) {
-	log := m.log.WithFields(logrus.Fields{"service": s.Name, "vip": c.vip, "path": c.path,
-		"from": c.seen.Holder.String(), "to": seen.Holder.String()})
 	conflict := ""
 	if seen.Holder == Foreign {
 		conflict = fmt.Sprintf("%d %s", seen.Czxid, seen.Detail)
 	}
+	if conflict == c.conflict && seen.Holder == c.seen.Holder {
+		return // nothing has changed: the claims are read often
+	}
+	log := m.log.WithFields(logrus.Fields{"service": s.Name, "vip": c.vip, "path": c.path,
+		"from": c.seen.Holder.String(), "to": seen.Holder.String()})
 	if conflict != "" && conflict != c.conflict {
 		level := logrus.WarnLevel
 		if session == 0 || seen.Node == m.cfg.Node {
@@ -192,7 +195,7 @@ func (m *Machine) setWant(w Want) {
 			}
 		}
 		if st, ok := w.Statuses[s.Name]; ok {
-			m.setRecord(&s.record, st)
+			m.setRecord(&s.record, *st)
 		}
 	}
 }

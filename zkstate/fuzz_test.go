@@ -68,7 +68,7 @@ func (z *znodes) run(t *testing.T) {
 	z.checkPeers(t)
 	z.settle(t, SetWant{Want{
 		Claims:   map[ClaimKey]Wish{{"web", "192.0.2.1"}: z.wish},
-		Statuses: map[string]Status{"web": {Node: "n1", Instance: "i1"}},
+		Statuses: map[string]*Status{"web": {Node: "n1", Instance: "i1"}},
 		Remove:   map[FlagKey][]byte{{"web", Maintenance}: z.flag, {"web", Failback}: []byte("other")},
 	}})
 	z.checkOutcome(t)

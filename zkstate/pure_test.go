@@ -11,7 +11,7 @@ import (
 
 // TestMachineIsPure keeps goroutines, channels, clocks and I/O out of the files that decide.
 func TestMachineIsPure(t *testing.T) {
-	allowed := []string{"bytes", "encoding/json", "errors", "fmt", "path", "reflect", "slices", "strings", "time",
+	allowed := []string{"bytes", "encoding/json", "errors", "fmt", "maps", "path", "slices", "strings", "time",
 		"github.com/go-zookeeper/zk", "github.com/sirupsen/logrus"} // zk for its errors
 	clocks := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}
 	for _, file := range []string{"state.go", "call.go", "read.go", "flag.go", "reload.go", "claim.go", "record.go", "closing.go"} {

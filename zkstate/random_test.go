@@ -343,12 +343,12 @@ func (w *world) toggle(p, data string) {
 }
 
 func (w *world) set(n *simNode) {
-	want := Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]Status)}
+	want := Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]*Status)}
 	for _, s := range n.conf {
 		for _, vip := range s.Authoritative {
 			want.Claims[ClaimKey{s.Name, vip}] = n.want
 		}
-		want.Statuses[s.Name] = Status{Node: n.name, Instance: "i1", Health: fmt.Sprint(w.rnd.IntN(3))}
+		want.Statuses[s.Name] = &Status{Node: n.name, Instance: "i1", Health: fmt.Sprint(w.rnd.IntN(3))}
 	}
 	w.step(n, SetWant{want})
 }

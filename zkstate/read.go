@@ -26,6 +26,7 @@ const (
 type service struct {
 	Service
 	claims, maintenance, failback, peers read
+	reads                                []*read // those of them that there are
 
 	records  map[string]*peer // by node name
 	tooMany  bool             // more than maxPeers, and logged
@@ -49,20 +50,17 @@ func newService(cfg Service) *service {
 		}
 		s.own = append(s.own, &claim{vip: vip, path: cfg.ClaimsPath + "/" + vip})
 	}
+	s.reads = []*read{&s.claims, &s.maintenance, &s.peers}
+	if cfg.FailbackPath != "" {
+		s.reads = []*read{&s.claims, &s.maintenance, &s.failback, &s.peers}
+	}
 	s.record.path = cfg.StatusPath
 	return s
 }
 
-func (s *service) reads() []*read {
-	if s.FailbackPath == "" {
-		return []*read{&s.claims, &s.maintenance, &s.peers}
-	}
-	return []*read{&s.claims, &s.maintenance, &s.failback, &s.peers}
-}
-
 // begin prepares for a session that came up: everything is to be read, and nothing is under way.
 func (s *service) begin() {
-	for _, r := range s.reads() {
+	for _, r := range s.reads {
 		*r = read{path: r.path, gap: r.gap, start: r.start, watch: r.watch, dirty: true}
 	}
 	for _, c := range s.own {
@@ -74,7 +72,7 @@ func (s *service) begin() {
 
 // unwatch forgets all watches, which ended with the session before.
 func (s *service) unwatch() {
-	for _, r := range s.reads() {
+	for _, r := range s.reads {
 		r.watch = watch{}
 	}
 	clear(s.records)
@@ -83,12 +81,12 @@ func (s *service) unwatch() {
 
 // complete reports whether everything was read that the ACLs allow.
 func (s *service) complete() bool {
-	return !slices.ContainsFunc(s.reads(), func(r *read) bool { return r.result == nil && !r.refused })
+	return !slices.ContainsFunc(s.reads, func(r *read) bool { return r.result == nil && !r.refused })
 }
 
 // nodeChanged notes that the watches on path have fired.
 func (s *service) nodeChanged(changed string) {
-	for _, r := range s.reads() {
+	for _, r := range s.reads {
 		if r.path == changed {
 			r.watch.fire()
 			r.soil(true)
@@ -165,7 +163,7 @@ func (r *read) soil(loud bool) {
 
 // pumpReads starts the readings that are due.
 func (m *Machine) pumpReads(s *service) {
-	for _, r := range s.reads() {
+	for _, r := range s.reads {
 		if r.busy || !r.dirty || r == &s.claims && s.clearing() {
 			continue
 		}
@@ -287,7 +285,7 @@ type peer struct {
 func (m *Machine) readPeers(s *service, r *read, loud bool) {
 	m.readDir(s, r, true, func(names []string, began time.Time) {
 		names = m.peerNames(s, names)
-		ev := PeersRead{Service: s.Name, Session: m.id, Began: began, Peers: make(map[string]Status)}
+		ev := PeersRead{Service: s.Name, Session: m.id, Began: began, Peers: make(map[string]Status, len(names))}
 		left, failed := len(names), false
 		if left == 0 {
 			m.finish(r, ev, loud)
@@ -393,12 +391,33 @@ var (
 	errMisfit  = errors.New("names another node than its path does")
 )
 
-// Memo remembers what status records say, for many Machines in one goroutine that read the same ones: a simulated cluster. What
-// it hands out is shared and must not be changed. A nil Memo remembers nothing.
-type Memo struct{ read map[string]Status }
+// Memo remembers what status records say, for many Machines in one goroutine that write and read the same ones: a simulated
+// cluster. What it hands out is shared and must not be changed. A nil Memo remembers nothing.
+type Memo struct {
+	read    map[string]Status
+	encoded int
+}
 
 // NewMemo makes an empty Memo.
 func NewMemo() *Memo { return &Memo{read: map[string]Status{}} }
+
+// proof is how many records are written before one is decoded at once, to see that it says what was meant.
+const proof = 64
+
+// encode makes the JSON of a record and remembers what it says, so that nobody needs to decode it.
+func (m *Memo) encode(st Status) []byte {
+	data := mustJSON(st)
+	if m == nil {
+		return data
+	}
+	if m.encoded++; m.encoded%proof == 0 {
+		if read, err := decodeStatus(st.Node, data); err != nil || !read.Equal(st) {
+			panic(fmt.Sprintf("bug: status record %s reads as %+v, %v", data, read, err))
+		}
+	}
+	m.read[string(data)] = st
+	return data
+}
 
 func (m *Memo) decode(name string, data []byte) (Status, error) {
 	if m == nil {

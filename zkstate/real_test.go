@@ -201,7 +201,7 @@ func (r *realSession) claimPath() string { return r.cfg.Services[0].ClaimsPath +
 
 func (r *realSession) hold() {
 	r.s.Set(Want{Claims: map[ClaimKey]Wish{{"web", vip1}: Hold},
-		Statuses: map[string]Status{"web": {Node: r.cfg.Node, Instance: r.cfg.Instance, Health: "healthy"}}})
+		Statuses: map[string]*Status{"web": {Node: r.cfg.Node, Instance: r.cfg.Instance, Health: "healthy"}}})
 }
 
 // other is a second client, the library as it is.
@@ -426,7 +426,7 @@ func TestRealWatchesAreArmed(t *testing.T) {
 	two := runReal(t, realConfig(t, "n2", srv.Addr()))
 	one.hold()
 	one.waitClaim(Own)
-	two.s.Set(Want{Statuses: map[string]Status{"web": {Node: "n2"}}})
+	two.s.Set(Want{Statuses: map[string]*Status{"web": {Node: "n2"}}})
 	poll(t, "both records are read", func() bool {
 		a, _ := newest[PeersRead](one)
 		b, _ := newest[PeersRead](two)
@@ -587,12 +587,12 @@ func extended(cfg Config) []Service {
 
 // holdAll wishes every claim that the services allow, and their records.
 func (r *realSession) holdAll(services []Service) {
-	w := Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]Status)}
+	w := Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]*Status)}
 	for _, s := range services {
 		for _, vip := range s.Authoritative {
 			w.Claims[ClaimKey{s.Name, vip}] = Hold
 		}
-		w.Statuses[s.Name] = Status{Node: r.cfg.Node, Instance: r.cfg.Instance, Health: "healthy"}
+		w.Statuses[s.Name] = &Status{Node: r.cfg.Node, Instance: r.cfg.Instance, Health: "healthy"}
 	}
 	r.s.Set(w)
 }

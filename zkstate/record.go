@@ -28,7 +28,7 @@ type record struct {
 // setRecord replaces what the record should say.
 func (m *Machine) setRecord(r *record, st Status) {
 	if r.want == nil || !st.Equal(r.status) {
-		r.want, r.status = mustJSON(st), st
+		r.want, r.status = m.cfg.Memo.encode(st), st
 	}
 }
 

@@ -23,7 +23,7 @@ func TestRecordWhoseWritingIsUnknown(t *testing.T) {
 		}
 	}
 	want := func(health string) {
-		step(SetWant{Want{Statuses: map[string]Status{"web": {Node: "n1", Instance: "i1", Health: health}}}})
+		step(SetWant{Want{Statuses: map[string]*Status{"web": {Node: "n1", Instance: "i1", Health: health}}}})
 	}
 	settle := func() {
 		for range 2000 {

@@ -31,7 +31,7 @@ func (m *Machine) reconfigure(services []Service) {
 	}
 	m.cfg.Services, m.services = services, nil
 	want := m.want
-	m.want = Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]Status), Remove: make(map[FlagKey][]byte)}
+	m.want = Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]*Status), Remove: make(map[FlagKey][]byte)}
 	for _, cfg := range services {
 		if slices.ContainsFunc(m.services, func(s *service) bool { return s.Name == cfg.Name }) {
 			panic(fmt.Sprintf("bug: service %q is configured twice", cfg.Name))
@@ -86,7 +86,7 @@ func (m *Machine) keepWant(s, old *service, want Want) {
 	}
 	if st, ok := want.Statuses[s.Name]; ok {
 		m.want.Statuses[s.Name] = st
-		m.setRecord(&s.record, st)
+		m.setRecord(&s.record, *st)
 	}
 	if s == old {
 		for f := Maintenance; f < numFlags; f++ {
@@ -148,7 +148,7 @@ type watchKey struct {
 // watches are all of a service.
 func (s *service) watches() map[watchKey]*watch {
 	all := make(map[watchKey]*watch)
-	for _, r := range s.reads() {
+	for _, r := range s.reads {
 		all[watchKey{r.path, r == &s.claims || r == &s.peers}] = &r.watch
 	}
 	for name, p := range s.records {

@@ -107,7 +107,7 @@ const (
 )
 
 func wish(w Wish) Want {
-	return Want{Claims: map[ClaimKey]Wish{{"web", vip1}: w}, Statuses: map[string]Status{"web": {Node: "n1", Instance: "i1"}}}
+	return Want{Claims: map[ClaimKey]Wish{{"web", vip1}: w}, Statuses: map[string]*Status{"web": {Node: "n1", Instance: "i1"}}}
 }
 
 func up(id int64) SessionUp { return SessionUp{ID: id, Timeout: 4 * time.Second} }
@@ -269,7 +269,7 @@ func TestTwinsDoNotStealForEver(t *testing.T) {
 		two := start(t, srv, other)
 		one.s.Set(wish(Hold))
 		w := wish(Hold)
-		w.Statuses = map[string]Status{"web": {Node: "n1", Instance: "i2"}}
+		w.Statuses = map[string]*Status{"web": {Node: "n1", Instance: "i2"}}
 		two.s.Set(w)
 		one.client().connect(up(0xa1))
 		sleep(time.Second)

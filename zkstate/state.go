@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
-	"reflect"
 	"slices"
 	"time"
 
@@ -375,7 +375,7 @@ func (m *Machine) connected() {
 	m.transition(SessionChanged{State: Connected, ID: m.id, Timeout: m.timeout, AfterLoss: m.loss}, "everything is read")
 	m.loss = false
 	for _, s := range m.services {
-		for _, r := range s.reads() {
+		for _, r := range s.reads {
 			if r.result != nil {
 				m.emit(r.result)
 			}
@@ -390,7 +390,7 @@ func (m *Machine) dirtyAll(loud bool) {
 		m.resyncAt = m.now.Add(m.cfg.Resync)
 	}
 	for _, s := range m.services {
-		for _, r := range s.reads() {
+		for _, r := range s.reads {
 			r.soil(loud)
 		}
 		s.record.check = true
@@ -415,7 +415,7 @@ func sameReading(a, b Event) bool {
 	switch a := a.(type) {
 	case ClaimsRead:
 		b, ok := b.(ClaimsRead)
-		return ok && reflect.DeepEqual(a.Claims, b.Claims)
+		return ok && maps.Equal(a.Claims, b.Claims)
 	case MaintenanceRead:
 		b, ok := b.(MaintenanceRead)
 		return ok && sameFlag(a.Present, b.Present, a.Data, b.Data)
@@ -424,7 +424,7 @@ func sameReading(a, b Event) bool {
 		return ok && sameFlag(a.Present, b.Present, a.Data, b.Data)
 	case PeersRead:
 		b, ok := b.(PeersRead)
-		return ok && reflect.DeepEqual(a.Peers, b.Peers)
+		return ok && maps.EqualFunc(a.Peers, b.Peers, Status.Equal)
 	}
 	return false
 }

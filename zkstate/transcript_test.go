@@ -221,7 +221,7 @@ func (p *player) answer(at time.Duration, op, path, word string) error {
 }
 
 func (p *player) want(words []string) Want {
-	w := Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]Status), Remove: make(map[FlagKey][]byte)}
+	w := Want{Claims: make(map[ClaimKey]Wish), Statuses: make(map[string]*Status), Remove: make(map[FlagKey][]byte)}
 	for _, word := range words {
 		k, v, _ := strings.Cut(word, "=")
 		service := "web"
@@ -240,7 +240,7 @@ func (p *player) want(words []string) Want {
 		case "leave":
 			w.Claims[ClaimKey{service, k}] = Leave
 		default:
-			w.Statuses[service] = Status{Node: "n1", Instance: "i1", Health: v}
+			w.Statuses[service] = &Status{Node: "n1", Instance: "i1", Health: v}
 		}
 	}
 	return w

@@ -40,8 +40,8 @@ func (w Wish) String() string {
 // Want is all that should lie in ZooKeeper on behalf of this node. It is state, not a queue: a newer one replaces an
 // older one that is not carried out yet.
 type Want struct {
-	Claims   map[ClaimKey]Wish // a missing key means Leave
-	Statuses map[string]Status // by service name; a missing one leaves the record as it is
+	Claims   map[ClaimKey]Wish  // a missing key means Leave
+	Statuses map[string]*Status // by service name, not to be changed any more; a missing one leaves the record as it is
 	// Remove names persistent nodes of this node that have done their duty: a maintenance node whose time is over, a
 	// failback node that was obeyed. Each is deleted only while its data is still what was read.
 	Remove map[FlagKey][]byte
@@ -49,8 +49,10 @@ type Want struct {
 
 // Equal says whether two wishes are for the same.
 func (w Want) Equal(o Want) bool {
-	return maps.Equal(w.Claims, o.Claims) && maps.EqualFunc(w.Statuses, o.Statuses, Status.Equal) && maps.EqualFunc(w.Remove, o.Remove, bytes.Equal)
+	return maps.Equal(w.Claims, o.Claims) && maps.EqualFunc(w.Statuses, o.Statuses, sameStatus) && maps.EqualFunc(w.Remove, o.Remove, bytes.Equal)
 }
+
+func sameStatus(a, b *Status) bool { return a == b || a.Equal(*b) }
 
 // Flag is a kind of persistent node by which an operator speaks to one node about one service.
 type Flag uint8

@@ -2,30 +2,31 @@
 // passes. A run of it is as fast as what happens in it, and equal schedules run equally.
 package vclock
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Clock runs what was put down for later. It is for one goroutine.
 type Clock struct {
 	start time.Time
 	now   time.Time
-	seq   uint64
-	queue []item // a heap of four children each, by due, then by seq
-	free  []*Timer
+	at    int64 // the same in nanoseconds since start
+	// What is to come, the next one last: there are some fifty at a time, and most of what is put down is due before nearly all
+	// of them, so that little has to move.
+	queue []item
 }
 
-// item is an entry of the queue; what it is compared by is in it, and not behind the pointer.
 type item struct {
 	due   int64 // nanoseconds since start
-	seq   uint64
-	timer *Timer
+	f     func()
+	timer *Timer // nil if nobody can stop it
 }
 
-// Timer is something that is put down for an instant.
+// Timer is something that is put down for an instant and may be called off.
 type Timer struct {
-	due   time.Time
-	f     func()
-	place int  // in the queue; -1 outside
-	kept  bool // somebody may stop it: it is not used again
+	due     int64
+	waiting bool // in the queue
 }
 
 // New makes a clock that shows start.
@@ -35,34 +36,39 @@ func New(start time.Time) *Clock { return &Clock{start: start, now: start} }
 func (c *Clock) Now() time.Time { return c.now }
 
 // At has f happen at t, or at the present instant if that is past, after all that was put down for it before.
-func (c *Clock) At(t time.Time, f func()) { c.add(t, f) }
+func (c *Clock) At(t time.Time, f func()) { c.add(int64(t.Sub(c.start)), f, nil) }
 
 // After has f happen in d from now.
-func (c *Clock) After(d time.Duration, f func()) { c.add(c.now.Add(d), f) }
+func (c *Clock) After(d time.Duration, f func()) { c.add(c.at+int64(d), f, nil) }
 
 // Timer is At for what may be called off.
 func (c *Clock) Timer(t time.Time, f func()) *Timer {
-	e := c.add(t, f)
-	e.kept = true
+	e := &Timer{waiting: true}
+	e.due = c.add(int64(t.Sub(c.start)), f, e)
 	return e
 }
 
 // Stop calls a Timer off. That of one that has happened, of one that was called off, and of nil does nothing.
 func (c *Clock) Stop(t *Timer) {
-	if t != nil && t.place >= 0 {
-		c.remove(t.place)
-		t.f = nil
+	if t == nil || !t.waiting {
+		return
 	}
+	t.waiting = false
+	i := c.before(t.due)
+	for c.queue[i].timer != t {
+		i++
+	}
+	c.queue = slices.Delete(c.queue, i, i+1)
 }
 
 // Run lets everything happen that is due until end, and sets the clock to it.
 func (c *Clock) Run(end time.Time) {
 	last := int64(end.Sub(c.start))
-	for len(c.queue) > 0 && c.queue[0].due <= last {
+	for n := len(c.queue); n > 0 && c.queue[n-1].due <= last; n = len(c.queue) {
 		c.next()
 	}
 	if c.now.Before(end) {
-		c.now = end
+		c.now, c.at = end, last
 	}
 }
 
@@ -71,91 +77,38 @@ func (c *Clock) Next() (time.Time, bool) {
 	if len(c.queue) == 0 {
 		return time.Time{}, false
 	}
-	return c.queue[0].timer.due, true
+	return c.start.Add(time.Duration(c.queue[len(c.queue)-1].due)), true
 }
 
 func (c *Clock) next() {
-	e := c.queue[0].timer
-	c.remove(0)
-	c.now = e.due
-	f := e.f
-	e.f = nil
-	if !e.kept {
-		c.free = append(c.free, e)
-	}
-	f()
-}
-
-func (c *Clock) add(t time.Time, f func()) *Timer {
-	if t.Before(c.now) {
-		t = c.now
-	}
-	c.seq++
-	var e *Timer
-	if n := len(c.free); n > 0 {
-		e, c.free = c.free[n-1], c.free[:n-1]
-	} else {
-		e = &Timer{}
-	}
-	e.due, e.f, e.kept = t, f, false
-	c.queue = append(c.queue, item{})
-	c.up(len(c.queue)-1, item{int64(t.Sub(c.start)), c.seq, e})
-	return e
-}
-
-func (a *item) before(b *item) bool { return a.due < b.due || a.due == b.due && a.seq < b.seq }
-
-func (c *Clock) put(i int, x item) {
-	c.queue[i] = x
-	x.timer.place = i
-}
-
-// up puts x at i, which is free, or nearer to the top.
-func (c *Clock) up(i int, x item) {
-	for i > 0 {
-		parent := (i - 1) / 4
-		if !x.before(&c.queue[parent]) {
-			break
-		}
-		c.put(i, c.queue[parent])
-		i = parent
-	}
-	c.put(i, x)
-}
-
-// down puts x at i, which is free, or farther from the top.
-func (c *Clock) down(i int, x item) {
-	for {
-		first := 4*i + 1
-		if first >= len(c.queue) {
-			break
-		}
-		least := first
-		for child := first + 1; child < first+4 && child < len(c.queue); child++ {
-			if c.queue[child].before(&c.queue[least]) {
-				least = child
-			}
-		}
-		if !c.queue[least].before(&x) {
-			break
-		}
-		c.put(i, c.queue[least])
-		i = least
-	}
-	c.put(i, x)
-}
-
-func (c *Clock) remove(i int) {
-	c.queue[i].timer.place = -1
 	last := len(c.queue) - 1
 	x := c.queue[last]
 	c.queue[last] = item{}
 	c.queue = c.queue[:last]
-	switch {
-	case i == last:
-	case i > 0 && x.before(&c.queue[(i-1)/4]):
-		c.up(i, x)
-	default:
-		c.down(i, x)
+	if x.due != c.at {
+		c.now, c.at = c.start.Add(time.Duration(x.due)), x.due
 	}
+	if x.timer != nil {
+		x.timer.waiting = false
+	}
+	x.f()
+}
+
+// add puts f down and returns for when.
+func (c *Clock) add(due int64, f func(), timer *Timer) int64 {
+	due = max(due, c.at)
+	i := c.before(due)
+	c.queue = append(c.queue, item{})
+	copy(c.queue[i+1:], c.queue[i:])
+	c.queue[i] = item{due, f, timer}
+	return due
+}
+
+// before is the place in the queue of what is put down for due now: all that comes behind it happens before.
+func (c *Clock) before(due int64) int {
+	i := len(c.queue)
+	for i > 0 && c.queue[i-1].due <= due {
+		i--
+	}
+	return i
 }

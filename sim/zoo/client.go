@@ -341,7 +341,7 @@ func (c *Client) answered(req *request, zxid int64) {
 	}
 	c.sent = slices.Delete(c.sent, i, i+1)
 	c.remember(req)
-	res := req.result
+	var res zkstate.Input = req.result
 	c.e.recycle(req)
 	if c.e.chance(8) {
 		c.e.clock.After(c.e.draw(resultDelay), func() { c.do(func() { c.tellUser(res) }) })

@@ -111,7 +111,7 @@ func (n *node) begin() {
 
 func (n *node) wish() {
 	n.step(zkstate.SetWant{Want: zkstate.Want{Claims: map[zkstate.ClaimKey]zkstate.Wish{{Service: "web", VIP: n.vip}: n.want},
-		Statuses: map[string]zkstate.Status{"web": n.status()}}})
+		Statuses: map[string]*zkstate.Status{"web": new(n.status())}}})
 }
 
 func (n *node) status() zkstate.Status {
@@ -179,7 +179,11 @@ func (n *node) open(number uint64) {
 func (w *world) note(n *node, in zkstate.Input) {
 	if w.listen {
 		h := fnv.New64a()
-		fmt.Fprintf(h, "%d %s %v %+v", w.heard, n.name, w.clock.Now().Sub(start), in)
+		var what any = in
+		if _, ok := in.(zkstate.SetWant); ok {
+			what = []any{n.want, n.status()} // a Want has a pointer in it
+		}
+		fmt.Fprintf(h, "%d %s %v %+v", w.heard, n.name, w.clock.Now().Sub(start), what)
 		w.heard = h.Sum64()
 	}
 }

@@ -44,7 +44,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.Uint64Var(&o.seeds, "seeds", 10000, "how many seeds")
 	flags.Uint64Var(&o.seed, "seed", 0, "play this seed only, and tell its story")
 	flags.IntVar(&o.parallel, "parallel", runtime.NumCPU(), "runs at the same time")
-	flags.BoolVar(&o.count, "count", false, "go on after a violation, and count them")
+	flags.BoolVar(&o.count, "count", false, "go on after a violation, say so, and count them")
 	flags.BoolVar(&o.shrink, "shrink", false, "with -seed: leave out the faults that do not matter, print the script, then its story")
 	flags.StringVar(&o.script, "script", "", "play this `file`")
 	flags.StringVar(&o.svg, "svg", "", "with -seed or -script: draw the run into this `file`")
@@ -149,7 +149,11 @@ func (o options) many(stdout, stderr io.Writer) error {
 				}
 				r := player.Play(sim.Draw(seed), false)
 				t.add(seed, r)
-				if r.Violation != nil && !o.count {
+				switch {
+				case r.Violation == nil:
+				case o.count:
+					fmt.Fprintf(stderr, "seed %d: %v\n", seed, r.Violation)
+				default:
 					stop.Store(true)
 				}
 				if n := seed - o.from + 1; n%50000 == 0 {

@@ -350,8 +350,8 @@ func (w *Writer) entry(k key) *entry {
 	return e
 }
 
-// become finds that ExaBGP speaks d. Where that is another language than the one of before, what was written may not have been
-// understood: all is written again.
+// become finds that ExaBGP speaks d. Where a command reads otherwise in it, what was written before does not stand any more, and
+// is written again.
 func (w *Writer) become(now time.Time, d Dialect) {
 	if d == Auto || d == w.dialect || w.opt.Interactive || w.phase == closing {
 		return
@@ -377,12 +377,6 @@ func (w *Writer) become(now time.Time, d Dialect) {
 	}
 	if asked == d.sessions() {
 		return
-	}
-	for _, entries := range w.entries { // each by itself: the order does not matter
-		for _, e := range entries {
-			e.taken = ""
-			e.forgive()
-		}
 	}
 	w.query, w.acks, w.understood, w.unanswered, w.guessed, w.replied = marked, acksUnknown, false, 0, false, 0
 	w.resync(now, 0)

@@ -201,6 +201,22 @@ type entry struct {
 	words   string        // what was said then
 	delay   time.Duration // pause after it
 	retry   time.Time     // its end
+	spelled spelled       // the last wish in words
+}
+
+// spelled is a command with what it follows from: most of a table is what it was before.
+type spelled struct {
+	route   Route // without its Serial
+	dialect Dialect
+	command string
+}
+
+// spell returns the command for a route.
+func (e *entry) spell(d Dialect, r Route) string {
+	if r.Serial = 0; e.spelled.command == "" || e.spelled.route != r || e.spelled.dialect != d {
+		e.spelled = spelled{r, d, d.Command(r)}
+	}
+	return e.spelled.command
 }
 
 // flight is a command on its way.
@@ -303,7 +319,7 @@ func (w *Writer) told(t Table) {
 			panic(fmt.Sprintf("bug: route %q is in a table for all neighbors and for one", route.Command()))
 		}
 		single[all] = e.neighbor.IsValid()
-		r := row{route: route, command: w.dialect.Command(route), entry: e}
+		r := row{route: route, command: e.spell(w.dialect, route), entry: e}
 		wanted[e] = r.command
 		w.rows = append(w.rows, r)
 	}
@@ -334,8 +350,8 @@ func (w *Writer) entry(k key) *entry {
 	return e
 }
 
-// become finds that ExaBGP speaks d. Where that is another language than the one of before, what was written may not have been
-// understood: all is written again.
+// become finds that ExaBGP speaks d. Where a command reads otherwise in it, what was written before does not stand any more, and
+// is written again.
 func (w *Writer) become(now time.Time, d Dialect) {
 	if d == Auto || d == w.dialect || w.opt.Interactive || w.phase == closing {
 		return
@@ -357,16 +373,10 @@ func (w *Writer) become(now time.Time, d Dialect) {
 	}
 	for i := range w.rows {
 		r := &w.rows[i]
-		r.command = d.Command(r.route)
+		r.command = r.spell(d, r.route)
 	}
 	if asked == d.sessions() {
 		return
-	}
-	for _, entries := range w.entries { // each by itself: the order does not matter
-		for _, e := range entries {
-			e.taken = ""
-			e.forgive()
-		}
 	}
 	w.query, w.acks, w.understood, w.unanswered, w.guessed, w.replied = marked, acksUnknown, false, 0, false, 0
 	w.resync(now, 0)

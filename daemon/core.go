@@ -338,7 +338,7 @@ func (c *Core) decide(now time.Time, slept bool) Decision {
 // same says whether two decisions ask for the same.
 func (d Decision) same(o Decision) bool {
 	return d.Exit == o.Exit && d.Table.Epoch == o.Table.Epoch && slices.Equal(d.Table.Routes, o.Table.Routes) &&
-		slices.Equal(d.Why, o.Why) && d.Want.Equal(o.Want)
+		slices.Equal(d.Why, o.Why) && slices.Equal(d.Keys, o.Keys) && d.Want.Equal(o.Want)
 }
 
 func (a Action) String() string { return [...]string{"hold", "announce", "withdraw"}[a] }

@@ -295,13 +295,13 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 			c.unsettled = c.unsettled || now.Before(c.settle) // the others could not come back either
 			c.outdate()
 		}
+		c.zk = ev
 		switch {
 		case ev.State == zkstate.Connected, ev.State == zkstate.Suspended:
 			c.lostAt = time.Time{}
 		case c.lostAt.IsZero():
 			c.lostAt = now
 		}
-		c.zk = ev
 	case zkstate.ClaimsRead:
 		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
 			for _, v := range s.vips {

@@ -225,6 +225,7 @@ func (s *shell) step(in Input) (gone bool) {
 		gone = gone || last
 	}
 	if out.Write != nil {
+		s.log.WithFields(logrus.Fields{"event": "write", "command": string(out.Write)}).Debug("write to exabgp")
 		s.writes <- out.Write // never waits: see its buffer
 	}
 	s.wake.Stop()

@@ -1071,7 +1071,6 @@ func (w *Writer) write(text string) {
 	}
 	w.writing = true
 	w.out.Write = []byte(text)
-	w.note(logrus.DebugLevel, "write to exabgp", logrus.Fields{"event": "write", "command": text})
 }
 
 func (w *Writer) emit(ev Event) { w.out.Events = append(w.out.Events, ev) }

@@ -88,7 +88,13 @@ func (c *cluster) changed(h *host) {
 		}
 		settles := able && decided && !h.life.leaving
 		if w := &m.stray[v]; w.begins(c, settles && verdict.Action == daemon.Withdraw && has) { // a withdraw is always written
-			w.limit(c, c.writing(h), func() { c.differs(h, v) })
+			w.limit(c, c.writing(h), func() {
+				if h.slow == 0 {
+					c.differs(h, v)
+					return
+				}
+				w.limit(c, 20*time.Second, func() { c.differs(h, v) }) // ExaBGP had acknowledged it, and became slow before it sent it
+			})
 		}
 		if w := &m.missing[v]; w.begins(c, settles && verdict.Action == daemon.Announce && (!has || route.MED != h.med(verdict))) {
 			w.limit(c, c.hearing()+c.writing(h), func() { c.differs(h, v) })

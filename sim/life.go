@@ -135,7 +135,7 @@ func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 	l.exaWake.serve(h.c.clock, func() { l.do(look) })
 	mind := func() { l.earlyKeep(); l.keep(zkstate.Tick{}) }
 	l.zkWake.serve(h.c.clock, func() { l.do(mind) })
-	pipes.OnLine(func(v exabgp.Verdict) { l.hear(v) })
+	pipes.OnLine(l.hear)
 	pipes.OnEnd(func(err error) { l.heard.put(exabgp.Ended{Err: err}) })
 	l.after(l.wait(), func() {
 		l.write(exabgp.Begin{})
@@ -296,22 +296,25 @@ func (l *life) tell() {
 	l.write(exabgp.Told{Table: *t})
 }
 
-func (l *life) hear(v exabgp.Verdict) {
-	switch v.Kind {
+func (l *life) hear(in exabgp.Input) {
+	switch in.(exabgp.Heard).Verdict.Kind {
 	case exabgp.Blank, exabgp.Other, exabgp.Bad:
 		return
 	}
-	l.heard.put(exabgp.Heard{Verdict: v})
+	l.heard.put(in)
 }
 
 // write is exabgp.Process's loop.
 func (l *life) write(in exabgp.Input) {
 	l.count()
-	if heard, ok := in.(exabgp.Heard); ok && (heard.Verdict.Kind == exabgp.Done || heard.Verdict.Kind == exabgp.Refused) {
-		l.unanswered = false
-	}
-	if heard, ok := in.(exabgp.Heard); ok && l.h.c.telling && heard.Verdict.Kind != exabgp.News {
-		l.h.c.note(l.h, "< %v %s", heard.Verdict.Kind, heard.Verdict.Words)
+	if heard, ok := in.(exabgp.Heard); ok {
+		v := &heard.Verdict
+		if v.Kind == exabgp.Done || v.Kind == exabgp.Refused {
+			l.unanswered = false
+		}
+		if l.h.c.telling && v.Kind != exabgp.News {
+			l.h.c.note(l.h, "< %v %s", v.Kind, v.Words)
+		}
 	}
 	out := l.writer.Step(l.now(), in)
 	for _, ev := range out.Events {

@@ -37,7 +37,7 @@ func newPython(h *host) *python { return &python{h: h, dead: true} }
 func (p *python) begin(pipes *exa.Pipes) {
 	*p = python{h: p.h, pipes: pipes, claims: map[string]bool{}, announced: make([]bool, p.h.c.knobs.Nodes), waiting: map[zkstate.Tag]func(zkstate.Result){}, conn: p.conn + 1}
 	conn := p.conn
-	pipes.OnLine(func(exabgp.Verdict) {})
+	pipes.OnLine(func(exabgp.Input) {})
 	pipes.OnEnd(func(error) {
 		if p.conn == conn && !p.dead {
 			p.kill()

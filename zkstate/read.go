@@ -394,19 +394,19 @@ var (
 // Memo remembers what status records say, for many Machines in one goroutine that write and read the same ones: a simulated
 // cluster. What it hands out is shared and must not be changed. A nil Memo remembers nothing.
 type Memo struct {
-	read    map[string]Status
+	read    map[string]*Status
 	encoded int
 }
 
 // NewMemo makes an empty Memo.
-func NewMemo() *Memo { return &Memo{read: map[string]Status{}} }
+func NewMemo() *Memo { return &Memo{read: map[string]*Status{}} }
 
 // proof is how many records are written before one is decoded at once, to see that it says what was meant.
 const proof = 64
 
 // encode makes the JSON of a record and remembers what it says, so that nobody needs to decode it.
 func (m *Memo) encode(st Status) []byte {
-	data := mustJSON(st)
+	data := mustJSON(&st)
 	if m == nil {
 		return data
 	}
@@ -415,7 +415,7 @@ func (m *Memo) encode(st Status) []byte {
 			panic(fmt.Sprintf("bug: status record %s reads as %+v, %v", data, read, err))
 		}
 	}
-	m.read[string(data)] = st
+	m.read[string(data)] = &st
 	return data
 }
 
@@ -424,11 +424,11 @@ func (m *Memo) decode(name string, data []byte) (Status, error) {
 		return decodeStatus(name, data)
 	}
 	if st, ok := m.read[string(data)]; ok && st.Node == name {
-		return st, nil
+		return *st, nil
 	}
 	st, err := decodeStatus(name, data)
 	if err == nil {
-		m.read[string(data)] = st
+		m.read[string(data)] = &st
 	}
 	return st, err
 }

@@ -24,7 +24,7 @@ var known = []string{
 type job struct {
 	command string // of known: what to do first
 	text    string
-	lines   []line // then one a step, with "done" behind the last
+	lines   []*line // then one a step, with "done" behind the last
 	begun   bool
 	over    bool // the last step was made, and the next finds the end
 }
@@ -427,7 +427,7 @@ func (x *ExaBGP) reply(text string) {
 }
 
 // say writes a line to the process.
-func (x *ExaBGP) say(l line) {
+func (x *ExaBGP) say(l *line) {
 	if x.pipes != nil && !x.pipes.put(l) && !x.blocked {
 		still := x.stalled()
 		x.blocked = true

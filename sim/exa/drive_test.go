@@ -38,7 +38,7 @@ func (d *driver) Start(p *Pipes) {
 	d.pipes, d.w, d.up, d.due = p, exabgp.NewWriter(exabgp.Options{Track: true}), false, time.Time{}
 	d.got = map[netip.Prefix]exabgp.RouteAccepted{}
 	d.note("start")
-	p.OnLine(func(v exabgp.Verdict) { d.note("< %v", v); d.step(p, exabgp.Heard{Verdict: v}) })
+	p.OnLine(func(in exabgp.Input) { d.note("< %v", in.(exabgp.Heard).Verdict); d.step(p, in) })
 	p.OnEnd(func(err error) { d.note("end"); d.step(p, exabgp.Ended{Err: err}); d.Kill() })
 	d.step(p, exabgp.Begin{})
 	d.want(d.table)
@@ -352,7 +352,7 @@ func BenchmarkIdle(b *testing.B) {
 
 type mute struct{}
 
-func (mute) Start(p *Pipes) { p.OnLine(func(exabgp.Verdict) {}) }
+func (mute) Start(p *Pipes) { p.OnLine(func(exabgp.Input) {}) }
 func (mute) Kill()          {}
 
 // BenchmarkWriter is the same with a Writer, which asks now and then, and a table that changes every ten seconds.

@@ -251,7 +251,7 @@ var memo = NewMemo()
 func (w *model) Start(p *Pipes) {
 	w.pipes = p
 	w.lines = append(w.lines, markStart)
-	p.OnLine(func(v exabgp.Verdict) { w.lines = append(w.lines, describe(v)) })
+	p.OnLine(func(in exabgp.Input) { w.lines = append(w.lines, describe(in.(exabgp.Heard).Verdict)) })
 	p.OnEnd(func(error) { w.lines = append(w.lines, markEnd); p.Exited() })
 }
 

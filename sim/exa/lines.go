@@ -11,30 +11,30 @@ import (
 
 // line is what ExaBGP writes to its process, with its newline left out.
 type line struct {
-	verdict exabgp.Verdict
-	size    int // in bytes, newline included
+	heard exabgp.Input // the exabgp.Heard that it is
+	size  int          // in bytes, newline included
 }
 
 // Memo keeps what exabgp.Decode said of each line. It may serve many runs one after the other: what is in it does not depend
 // on them. It is for one goroutine.
 type Memo struct {
-	lines     map[string]line
+	lines     map[string]*line
 	neighbors map[linesKey]*lines
 }
 
 // NewMemo makes an empty one.
-func NewMemo() *Memo { return &Memo{lines: map[string]line{}, neighbors: map[linesKey]*lines{}} }
+func NewMemo() *Memo { return &Memo{lines: map[string]*line{}, neighbors: map[linesKey]*lines{}} }
 
 // memoLimit bounds the memo, which else grows with every prefix of every run.
 const memoLimit = 1 << 14
 
-func (m *Memo) line(text string) line {
+func (m *Memo) line(text string) *line {
 	l, ok := m.lines[text]
 	if !ok {
 		if len(m.lines) >= memoLimit {
 			clear(m.lines)
 		}
-		l = line{verdict: exabgp.Decode([]byte(text)), size: len(text) + 1}
+		l = &line{heard: exabgp.Heard{Verdict: exabgp.Decode([]byte(text))}, size: len(text) + 1}
 		m.lines[text] = l
 	}
 	return l
@@ -71,11 +71,11 @@ const (
 // lines are those about one neighbor. Times, counters and process numbers are constant, so that lines repeat: they mean
 // nothing to exabgp.Decode.
 type lines struct {
-	connected, up, keepalive line
-	down                     map[string]line // by reason
-	summary, young           line            // of a session, and of one that is up for less than a second
-	route, routeShort        string          // what comes before a route
-	configuration            []line
+	connected, up, keepalive *line
+	down                     map[string]*line // by reason
+	summary, young           *line            // of a session, and of one that is up for less than a second
+	route, routeShort        string           // what comes before a route
+	configuration            []*line
 }
 
 // linesKey is what the lines about a neighbor follow from.
@@ -97,14 +97,14 @@ func (m *Memo) of(p Peer, cfg Config) *lines {
 }
 
 func (m *Memo) newLines(p Peer, cfg Config) *lines {
-	row := func(uptime string) line {
+	row := func(uptime string) *line {
 		return m.line(fmt.Sprintf("%-15s %-7d %9s %-12s %10d %10d", p.Peer, peerAS, uptime, "established", 8, 2))
 	}
 	l := &lines{
 		connected: m.line(message(p, "state", `, "state": "connected"`)),
 		up:        m.line(message(p, "state", `, "state": "up"`)),
 		keepalive: m.line(message(p, "keepalive", `, "direction": "receive" `)),
-		down:      map[string]line{},
+		down:      map[string]*line{},
 		summary:   row("0:00:13"),
 		young:     row("down"),
 		route: fmt.Sprintf("neighbor %s local-ip %s local-as %d peer-as %d router-id %s family-allowed in-open ",

@@ -417,7 +417,7 @@ func TestMemo(t *testing.T) {
 	m := NewMemo()
 	for i := range 3 * memoLimit {
 		text := fmt.Sprintf("neighbor 192.0.2.2 family-allowed in-open ipv4 unicast 10.%d.%d.%d/32", i>>16, i>>8&255, i&255)
-		if l := m.line(text); l.verdict.Kind != exabgp.Held || l.size != len(text)+1 {
+		if l := m.line(text); l.heard.(exabgp.Heard).Verdict.Kind != exabgp.Held || l.size != len(text)+1 {
 			t.Fatalf("%q is %+v", text, l)
 		}
 	}

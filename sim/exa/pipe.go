@@ -20,14 +20,14 @@ const (
 // Pipes are the two pipes between ExaBGP and one life of its process.
 type Pipes struct {
 	x      *ExaBGP
-	onLine func(exabgp.Verdict)
+	onLine func(exabgp.Input)
 	onEnd  func(error)
 
 	// To the process.
-	in      []line // written by ExaBGP and not read
-	spare   []line // to be used again
-	size    int    // of them, in bytes
-	over    []line // not taken by the full pipe: ExaBGP stands in its write
+	in      []*line // written by ExaBGP and not read
+	spare   []*line // to be used again
+	size    int     // of them, in bytes
+	over    []*line // not taken by the full pipe: ExaBGP stands in its write
 	due     time.Time
 	deliver func()
 
@@ -59,8 +59,8 @@ func newPipes(x *ExaBGP) *Pipes {
 	return p
 }
 
-// OnLine has f called with each line, in order. It is to be set while Program.Start runs.
-func (p *Pipes) OnLine(f func(exabgp.Verdict)) { p.onLine = f }
+// OnLine has f called with the exabgp.Heard of each line, in order. It is to be set while Program.Start runs.
+func (p *Pipes) OnLine(f func(exabgp.Input)) { p.onLine = f }
 
 // OnEnd has f called after the last line: ExaBGP ended.
 func (p *Pipes) OnEnd(f func(error)) { p.onEnd = f }
@@ -152,7 +152,7 @@ func (p *Pipes) refill() {
 // put is ExaBGP's write of a line. It is false where the pipe does not take it: then ExaBGP stands still until it does. The
 // end of the process does not show at once: a write to nobody fails in the flush of a buffered file, which ExaBGP only logs.
 // Beyond 8 KiB the write itself fails, before ExaBGP has looked for the end: that ends ExaBGP 4.2.
-func (p *Pipes) put(l line) bool {
+func (p *Pipes) put(l *line) bool {
 	switch {
 	case p.exited:
 		if p.lost += l.size; p.lost > fileBuffer {
@@ -192,7 +192,7 @@ func (p *Pipes) read() {
 			break
 		}
 		if p.onLine != nil {
-			p.onLine(lines[i].verdict)
+			p.onLine(lines[i].heard)
 		}
 	}
 	p.size = sizeOf(p.in)
@@ -201,7 +201,7 @@ func (p *Pipes) read() {
 	p.drained()
 }
 
-func sizeOf(lines []line) (size int) {
+func sizeOf(lines []*line) (size int) {
 	for _, l := range lines {
 		size += l.size
 	}

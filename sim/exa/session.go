@@ -136,7 +136,7 @@ func (p *peer) open(deadline time.Time) {
 }
 
 // say tells the process of a change, where it is told of those.
-func (p *peer) say(l line) {
+func (p *peer) say(l *line) {
 	if p.x.cfg.Changes {
 		p.x.say(l)
 	}

@@ -134,8 +134,8 @@ func knowledge() []Mutant {
 		{
 			Name: "suspended-is-lost", File: file, Expect: blind,
 			What: "on_zk_loss is obeyed at each blink of the connection: backups for dead owners withdraw",
-			Old:  `case zkstate.Lost:`,
-			New:  `case zkstate.Lost, zkstate.Suspended:`,
+			Old:  `case c.zk.State == zkstate.Lost, c.zk.State`,
+			New:  "case c.zk.State == zkstate.Suspended:\n\t\treturn c.last\n\tcase c.zk.State == zkstate.Lost, c.zk.State",
 		},
 		{
 			Name: "maintenance-never-ends", File: file, Expect: settled,
@@ -173,7 +173,7 @@ func knowledge() []Mutant {
 			Name: "overlap-not-anew", File: file, Expect: blind,
 			What: "a backup that announced while ZooKeeper was away withdraws at its return without an overlap",
 			Old:  `v.view = ClaimAbsent //`,
-			New:  `v.before = ClaimAbsent //`,
+			New:  `v.earlier = ClaimAbsent //`,
 		},
 		{
 			Name: "overlap-ends-unread", File: file, Expect: blind,

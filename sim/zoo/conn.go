@@ -1,9 +1,12 @@
 package zoo
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"time"
+
+	"github.com/go-zookeeper/zk"
 
 	"exazk/sim/vclock"
 	"exazk/zkstate"
@@ -365,6 +368,12 @@ func (k *conn) serve(req *request) {
 func (k *conn) settle(req *request, err error) {
 	if req.kind == open {
 		k.welcome(req)
+		return
+	}
+	if errors.Is(err, zk.ErrSessionMoved) && k.serverOpen {
+		// The leader took the client's way here for older than its way to another server. No answer: the connection is torn
+		// down, and the client comes anew (FinalRequestProcessor, ZOOKEEPER-710).
+		k.shut()
 		return
 	}
 	k.pending--

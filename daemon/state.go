@@ -481,7 +481,7 @@ func (c *Core) deadline(now time.Time) time.Time {
 	}
 	for _, s := range c.services {
 		consider(s.started.Add(s.conf.StartGrace))
-		if since := c.lostSince(s); !since.IsZero() {
+		if since := c.lostSince(s); !since.IsZero() && s.conf.ZKLossAfter > 0 {
 			consider(since.Add(s.conf.ZKLossAfter))
 		}
 		if s.drainSince != nil {

@@ -200,7 +200,7 @@ func timers() []Mutant {
 	}
 	return []Mutant{
 		lost("no-wake-settle", settled, "a backup does not take over the VIP of an owner that did not come back with ZooKeeper, until something else happens", "c.settle"),
-		lost("no-wake-start-grace", grace, "a node that starts without ZooKeeper announces nothing until something else happens", "c.started.Add(s.conf.StartGrace)"),
+		lost("no-wake-start-grace", grace, "a node that starts without ZooKeeper announces nothing until something else happens", "s.started.Add(s.conf.StartGrace)"),
 		lost("no-wake-drain", drained, "a node that nobody takes over from announces beyond drain_timeout", "c.drainDeadline(s)"),
 		lost("no-wake-overlap", timely, "a backup goes on announcing after its owner is back", "v.returned.Add(s.conf.Overlap)"),
 		lost("no-wake-taken", timely, "a drained node goes on announcing after another has taken over, until drain_timeout", "v.taken.Add(s.conf.Overlap)"),

@@ -248,13 +248,13 @@ func handover() []Mutant {
 		{
 			Name: "exit-before-withdraws", File: file, Expect: exit,
 			What: "exazk ends before ExaBGP has acknowledged its withdraws: routes stay with nobody in charge of them",
-			Old:  `if v.last.Action != Withdraw || !v.acked {`,
+			Old:  `if v.last.Action != Withdraw || !v.acked() {`,
 			New:  `if v.last.Action != Withdraw {`,
 		},
 		{
 			Name: "announced-means-decided", File: "daemon/status.go", Expect: record,
 			What: "a node that no router hears says that it announces: a drain hands its VIPs to it",
-			Old:  `Announced: v.announced() && c.audible(),`,
+			Old:  `Announced: c.announced(v),`,
 			New:  `Announced: v.last.Action == Announce,`,
 		},
 		{
@@ -317,14 +317,14 @@ func routes() []Mutant {
 		{
 			Name: "claim-before-route", File: file, Expect: claim,
 			What: "a node claims its VIP before ExaBGP has acknowledged the route: the backups leave too early",
-			Old:  `case !v.accepted():`,
+			Old:  `case !c.accepted(v):`,
 			New:  `case v.last.Action == Hold:`,
 		},
 		{
 			Name: "claim-unheard", File: file, Expect: kept,
 			What: "a node that no router hears keeps its claim: nobody takes over",
-			Old:  `case c.tracking && c.established() < s.conf.MinNeighbors, v.refused:`,
-			New:  `case v.refused:`,
+			Old:  `case c.tracking && c.established(s) < s.conf.MinNeighbors, v.refused():`,
+			New:  `case v.refused():`,
 		},
 		{
 			Name: "claim-of-a-sick-node", File: file, Expect: kept,
@@ -347,14 +347,14 @@ func routes() []Mutant {
 		{
 			Name: "withdraws-wait-for-a-session", File: file, Expect: ghost,
 			What: "a node that became sick while its session was down announces for a moment when the session is back",
-			Old:  `if v.last.Action == Withdraw || v.last.Action == Announce && c.audible() {`,
-			New:  `if v.last.Action != Hold && c.audible() {`,
+			Old:  `if a := &v.adverts[i]; v.last.Action == Withdraw || v.last.Action == Announce && c.hears(a.to) {`,
+			New:  `if a := &v.adverts[i]; v.last.Action != Hold && c.hears(a.to) {`,
 		},
 		{
 			Name: "backup-looks-like-owner", File: file, Expect: reason,
 			What: "a backup announces with the owner's MED: while both announce, users are sent to either",
-			Old:  `want.MED = conf.Announce.Backup.MED`,
-			New:  `want.MED = conf.Announce.Own.MED`,
+			Old:  `return &r.backup`,
+			New:  `return &r.own`,
 		},
 	}
 }
@@ -372,13 +372,13 @@ func writer() []Mutant {
 		{
 			Name: "diff-against-wanted", File: file, Expect: reason,
 			What: "a reply counts for what is wanted by then, not for what was written: a change during a command is never written",
-			Old:  `f.taken, f.entry.epoch, f.last = f.command, f.epoch, now`,
+			Old:  `f.taken, f.gone, f.entry.epoch, f.last = f.command, f.route.Withdraw, f.epoch, now`,
 			New: `for _, r := range w.rows {
 		if r.entry == f.entry {
 			f.row, f.epoch = r, w.epoch
 		}
 	}
-	f.taken, f.entry.epoch, f.last = f.command, f.epoch, now`,
+	f.taken, f.gone, f.entry.epoch, f.last = f.command, f.route.Withdraw, f.epoch, now`,
 		},
 		{
 			Name: "refused-is-taken", File: file, Expect: record,
@@ -409,9 +409,9 @@ func writer() []Mutant {
 		{
 			Name: "adj-rib-out-first-route", File: "exabgp/ribout.go", Expect: reason,
 			What: "of the routes that ExaBGP says it holds only the first counts: the others of the last life are not withdrawn",
-			Old:  `q.held[v.Prefix] = true`,
+			Old:  `q.held = append(q.held, v.Routes...)`,
 			New: `if len(q.held) == 0 {
-			q.held[v.Prefix] = true
+			q.held = append(q.held, v.Routes...)
 		}`,
 		},
 		{

@@ -325,6 +325,10 @@ func (l *life) checkRelearned(since time.Time) {
 // checkGrace is asked a moment after start_grace: what is unknown by then is waited for no longer. Save the
 // claims of others' VIPs, and what becomes of a VIP while the node is drained.
 func (l *life) checkGrace() {
+	if l.now().Sub(l.resumed) < graceSlack { // it was stopped, perhaps before its first step, from which the core counts
+		l.after(l.conf.Services[0].StartGrace+graceSlack, l.checkGrace)
+		return
+	}
 	for v := range l.last.Why {
 		verdict := l.last.Why[v].Verdict
 		if verdict.Action != daemon.Hold || l.leaving || !l.known.stopped.IsZero() {

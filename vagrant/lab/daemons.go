@@ -1,10 +1,12 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -94,10 +96,7 @@ func (l *Lab) installBalancer(h *Host, node int) error {
 	if err := h.installConfig(conf, "/etc/exabgp/exabgp.conf", l.opt.ExaBGPConf, node); err != nil {
 		return err
 	}
-	if err := h.CopyFile(filepath.Join(l.opt.ConfigDir, "exabgp.service.d", "exazk.conf"), dropInPath, 0o644); err != nil {
-		return err
-	}
-	return h.makeFIFOs()
+	return h.CopyFile(filepath.Join(l.opt.ConfigDir, "exabgp.service.d", "exazk.conf"), dropInPath, 0o644)
 }
 
 // installConfig writes what override says or, where that is nil, the file of the sources.
@@ -109,7 +108,37 @@ func (h *Host) installConfig(name, to string, override func(int) string, node in
 	if err != nil {
 		return err
 	}
-	return h.WriteFile(to, []byte(withServers(string(data), h.lab.ZKServers())), 0o644)
+	sample := withServers(string(data), h.lab.ZKServers())
+	if h.lab.opt.Standby {
+		sample = standbyTOML(sample, node)
+	}
+	return h.WriteFile(to, []byte(sample), 0o644)
+}
+
+// standbyTOML turns a node's sample file of exazk into one with standby backups: the VIPs' owners and the order of their
+// backups. In other files nothing changes.
+func standbyTOML(sample string, node int) string {
+	var nodes, owners, ranks []string
+	for i, vip := range VIPs() {
+		nodes = append(nodes, fmt.Sprintf("\"node%d\"", i+1))
+		owners = append(owners, fmt.Sprintf("\"%s\" = \"node%d\"", vip, i+1))
+		var order []string
+		for _, lb := range StandbyOrder(i) {
+			order = append(order, fmt.Sprintf("\"node%s\"", strings.TrimPrefix(lb, "lb")))
+		}
+		ranks = append(ranks, fmt.Sprintf("\"%s\" = [%s]", vip, strings.Join(order, ", ")))
+	}
+	service := fmt.Sprintf("backup = \"standby\"\nnodes = [%s]\nowners = {%s}\nranks = {%s}\n[service.check]",
+		strings.Join(nodes, ", "), strings.Join(owners, ", "), strings.Join(ranks, ", "))
+	return strings.NewReplacer("[service.check]", service, "[exabgp]\n", fmt.Sprintf("[exabgp]\nlocal_as = 6510%d\n", node)).Replace(sample)
+}
+
+// StandbyOrder lists the load balancers that back the VIP with that index up, in the order of their ranks in a lab with Standby. The
+// highest router id comes first, so that without the ranks r0 would choose another.
+func StandbyOrder(vip int) []string {
+	order := slices.Delete(slices.Clone(balancers), vip, vip+1)
+	slices.Reverse(order)
+	return order
 }
 
 // withServers names those servers in a sample file in place of the one that stands there. In other files nothing changes.
@@ -121,15 +150,21 @@ func withServers(sample string, servers []string) string {
 	return strings.Replace(sample, `hosts = ["zk:2181"]`, "hosts = ["+strings.Join(quoted, ", ")+"]", 1)
 }
 
-// makeFIFOs does what Debian's exabgp.service does before the start. With them ExaBGP 4.2 runs its command line helper as a
-// process beside exazk, as it does in production.
-func (h *Host) makeFIFOs() error {
-	dir := h.Path("/run/exabgp")
+// runtimeDirectory is what RuntimeDirectory=exabgp of Debian's exabgp.service comes to.
+const runtimeDirectory = "/run/exabgp"
+
+// makeRuntimeDirectory does what Debian's exabgp.service does before the start: a new directory, and in it the pipes with which
+// ExaBGP 4.2 runs its command line helper as a process beside exazk, as it does in production.
+func (h *Host) makeRuntimeDirectory() error {
+	dir := h.Path(runtimeDirectory)
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	for _, name := range []string{"exabgp.in", "exabgp.out"} {
-		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
 			return fmt.Errorf("%s: make %s: %w", h.Name, name, err)
 		}
 	}
@@ -265,15 +300,37 @@ func (l *Lab) StopWeb(lb string) error {
 	return l.Host(lb).stopDaemon(DaemonWeb, syscall.SIGKILL, 5*time.Second)
 }
 
-// StartExaBGP starts a load balancer's ExaBGP, as Debian's unit does except that it stays root. It waits for nothing.
+// StartExaBGP starts a load balancer's ExaBGP, as Debian's unit does except that it stays root: with a run-time directory of
+// its own that holds nothing of the life before. It waits for nothing.
 func (l *Lab) StartExaBGP(lb string) error {
+	if id, ok := l.Host(lb).daemon(DaemonExaBGP); ok {
+		return fmt.Errorf("%s: exabgp runs already as process %d", lb, id.PID)
+	}
+	if err := l.Host(lb).makeRuntimeDirectory(); err != nil {
+		return err
+	}
 	env := append([]string{
+		"RUNTIME_DIRECTORY=" + runtimeDirectory,
 		"exabgp_daemon_daemonize=false",
 		"exabgp_daemon_user=root",
 		"exabgp_daemon_drop=false",
 	}, l.opt.ExaBGPEnv...)
 	_, err := l.Host(lb).startDaemon(DaemonExaBGP, env, append(slices.Clone(l.opt.ExaBGPCommand), "/etc/exabgp/exabgp.conf"))
 	return err
+}
+
+// ExaBGP5 is what to set ExaBGPCommand to for ExaBGP 5, where vagrant/exabgp5.sh has put it; EXAZK_EXABGP5 names another
+// program. The error says why it cannot be used.
+func ExaBGP5() ([]string, error) {
+	path := cmp.Or(os.Getenv("EXAZK_EXABGP5"), "/opt/exazk-lab/exabgp5/exabgp")
+	out, err := exec.Command(path, "version").CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("no ExaBGP 5, see vagrant/exabgp5.sh: %w", err)
+	}
+	if !strings.Contains(string(out), "ExaBGP : 5.") {
+		return nil, fmt.Errorf("%s is not ExaBGP 5: %s", path, out)
+	}
+	return []string{path, "server"}, nil
 }
 
 // StopExaBGP ends ExaBGP with SIGTERM and waits for it, half a minute at most: 4.2 waits for a process that does not end.

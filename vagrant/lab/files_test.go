@@ -6,8 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"exazk/daemon"
 )
 
 const (
@@ -169,4 +172,32 @@ func TestSamplesNameTheServersOfTheLab(t *testing.T) {
 			t.Errorf("node %d: no %s in %s", i+1, want, got)
 		}
 	}
+}
+
+// The sample files with standby backups are what exazk takes, and every backup has its rank.
+func TestStandbyFiles(t *testing.T) {
+	for i := range VIPs() {
+		sample := read(t, filepath.Join(configDir, fmt.Sprintf("apex-node%d.toml", i+1)))
+		cfg, err := daemon.ParseConfig("standby.toml", standbyTOML(sample, i+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := cfg.Services[0]
+		if s.Backup != daemon.BackupStandby || cfg.ExaBGP.LocalAS != uint32(65101+i) {
+			t.Errorf("node%d: backup is %q, local AS %d", i+1, s.Backup, cfg.ExaBGP.LocalAS)
+		}
+		for j, vip := range VIPs() {
+			if got, want := s.Order[netip.PrefixFrom(vip, 32)], ranksOf(j); i != j && !slices.Equal(got, want) {
+				t.Errorf("node%d: %s is backed up by %v, not %v", i+1, vip, got, want)
+			}
+		}
+	}
+}
+
+func ranksOf(vip int) []string {
+	var nodes []string
+	for _, lb := range StandbyOrder(vip) {
+		nodes = append(nodes, "node"+strings.TrimPrefix(lb, "lb"))
+	}
+	return nodes
 }

@@ -35,8 +35,12 @@ type Options struct {
 
 	ExaBGPConf func(node int) string `json:"-"` // replaces ConfigDir/exabgp-nodeN.conf; node is 1..3
 	ExazkTOML  func(node int) string `json:"-"` // replaces ConfigDir/apex-nodeN.toml
-	ExaBGPEnv  []string              // added to ExaBGP's environment, "exabgp_api_ack=false"; exazk inherits it
-	// ExaBGPCommand is the program and what comes before the path of the configuration. Default /usr/sbin/exabgp, Debian's.
+	// Standby has the backups announce all the time, worse by their rank: backup = "standby" in the sample files. What is
+	// Steady is another state then.
+	Standby   bool
+	ExaBGPEnv []string // added to ExaBGP's environment, "exabgp_api_ack=false"; exazk inherits it
+	// ExaBGPCommand is the program and what comes before the path of the configuration. Default /usr/sbin/exabgp, Debian's. See
+	// ExaBGP5.
 	ExaBGPCommand []string
 
 	// Prepare is called when the hosts exist and before anything runs on them, to put more files there.

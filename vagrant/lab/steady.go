@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -51,8 +53,12 @@ func (h *Host) get(ctx context.Context, addr string) (string, error) {
 	return strings.TrimSpace(string(body)), nil
 }
 
+// StandbyMEDStep is how much more MED each further standby backup has.
+const StandbyMEDStep = 100
+
 // Steady says what keeps the lab from its steady state; nil if nothing does. In the steady state r0 has exactly one path to
-// each VIP, the owner's with the MED of an owner, and the client reaches the owner.
+// each VIP, the owner's with the MED of an owner, and the client reaches the owner. With Standby r0 has those of the backups as
+// well, each further one with more MED and a longer AS path, and uses the owner's.
 func (l *Lab) Steady(ctx context.Context) error {
 	t, err := l.Routes("r0")
 	if err != nil {
@@ -60,6 +66,10 @@ func (l *Lab) Steady(ctx context.Context) error {
 	}
 	var errs []error
 	for i, vip := range VIPs() {
+		if l.opt.Standby {
+			errs = append(errs, checkStandby(t.For(vip), i))
+			continue
+		}
 		errs = append(errs, checkSteady(t.For(vip), vip, Leaf(balancers[i])))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -90,6 +100,33 @@ func checkSteady(paths []Route, vip netip.Addr, leaf string) error {
 	}
 	return nil
 }
+
+// checkStandby wants the paths of the owner of the VIP with that index and of its backups, in r0's order of preference: that of
+// their ranks.
+func checkStandby(paths []Route, i int) error {
+	vip := VIPs()[i]
+	order := append([]string{balancers[i]}, StandbyOrder(i)...)
+	if len(paths) != len(order) {
+		return fmt.Errorf("%s has %d paths, by %s", vip, len(paths), strings.Join(vias(paths), " and "))
+	}
+	slices.SortStableFunc(paths, func(a, b Route) int { return cmp.Compare(len(a.ASPath), len(b.ASPath)) })
+	for rank, lb := range order {
+		p, node := paths[rank], uint32(balancer(lb))
+		med := uint32(OwnerMED)
+		if rank > 0 {
+			med = BackupMED + uint32(rank-1)*StandbyMEDStep
+		}
+		// The leaf's AS number, and the load balancer's once more for each rank.
+		path := append([]uint32{65000 + node}, slices.Repeat([]uint32{65100 + node}, rank+1)...)
+		if p.Via != Leaf(lb) || !slices.Equal(p.ASPath, path) || !p.HasMED || p.MED != med || p.Best != (rank == 0) {
+			return fmt.Errorf("%s has %+v as path %d, not that of %s by %v with MED %d", vip, p, rank, lb, path, med)
+		}
+	}
+	return nil
+}
+
+// balancer is the number of a load balancer, from 1.
+func balancer(lb string) int { return slices.Index(balancers, lb) + 1 }
 
 // vias names the leaves that paths came by.
 func vias(paths []Route) []string {

@@ -30,8 +30,9 @@ const usage = `Usage: labctl [-prefix NAME] [-dir DIR] COMMAND
                        ZooKeeper, as an operator; for example
                        labctl zk create /exabgp/maintenance/apex/node1
 
-Options of "up": -demo goes on with the demonstration; -exazk, -web, -probe (programs), -configs, -bird (directories), each
-with a default below the current directory: exazk, bin/web, bin/probe, configs, vagrant/bird.
+Options of "up": -demo goes on with the demonstration; -standby has the backups announce all the time; -exazk,
+-web, -probe (programs), -configs, -bird (directories), each with a default below the current directory: exazk, bin/web,
+bin/probe, configs, vagrant/bird.
 `
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -109,6 +110,7 @@ func (c control) up(ctx context.Context, args []string) error {
 	f.StringVar(&opt.ProbeBinary, "probe", "bin/probe", "the prober of the client")
 	f.StringVar(&opt.ConfigDir, "configs", "configs", "directory with the ExaBGP and exazk files")
 	f.StringVar(&opt.BirdDir, "bird", "vagrant/bird", "directory with the BIRD files")
+	f.BoolVar(&opt.Standby, "standby", false, "backups announce all the time")
 	demo := f.Bool("demo", false, "go on with the demonstration")
 	if err := f.Parse(args); err != nil {
 		return fmt.Errorf("%w; %w", err, errUsage)

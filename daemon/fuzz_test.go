@@ -69,7 +69,7 @@ func parses(t *testing.T, text string) {
 	}
 	for _, fault := range faultsOf(err) {
 		at := place.FindStringSubmatch(fault)
-		if at == nil || len(at[1]) > 6 || !strings.Contains(fault, " remedy: ") {
+		if at == nil || len(at[1]) > 6 || !strings.Contains(fault, "; remedy: ") {
 			t.Errorf("fault without its place or remedy: %q", fault)
 		}
 	}
@@ -96,7 +96,7 @@ func FuzzFlags(f *testing.F) {
 		}
 		for _, fault := range faultsOf(err) {
 			named := strings.HasPrefix(fault, "--") || strings.Contains(fault, " (has no flag; use --config): ")
-			if !named || !strings.Contains(fault, " remedy: ") {
+			if !named || !strings.Contains(fault, "; remedy: ") {
 				t.Errorf("fault without its flag or remedy: %q", fault)
 			}
 		}

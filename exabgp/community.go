@@ -44,7 +44,7 @@ func ParseCommunities(texts []string) (string, error) {
 		}
 		halves, ok := numbers(text, 16, 16)
 		if !ok {
-			return 0, fmt.Errorf("community %q: %s", text, communityRemedy)
+			return 0, fmt.Errorf("community %q is not known; %s", text, communityRemedy)
 		}
 		return uint32(halves[0]<<16 | halves[1]), nil
 	}, cmp.Compare[uint32])
@@ -57,7 +57,7 @@ func ParseLargeCommunities(texts []string) (string, error) {
 	values, err := parseAll(texts, maxLargeCommunities, "large communities", func(text string) ([3]uint64, error) {
 		parts, ok := numbers(text, 32, 32, 32)
 		if !ok {
-			return [3]uint64{}, fmt.Errorf(`large community %q: remedy: write three numbers from 0 to 4294967295 such as "65001:1:2"`, text)
+			return [3]uint64{}, fmt.Errorf(`large community %q is not known; remedy: write three numbers from 0 to 4294967295 such as "65001:1:2"`, text)
 		}
 		return [3]uint64(parts), nil
 	}, func(a, b [3]uint64) int { return slices.Compare(a[:], b[:]) })
@@ -90,7 +90,7 @@ const (
 )
 
 func parseExtended(text string) (uint64, error) {
-	fault := fmt.Errorf("extended community %q: %s", text, extendedHint)
+	fault := fmt.Errorf("extended community %q is not known; %s", text, extendedHint)
 	lower := strings.ToLower(text)
 	if digits, raw := strings.CutPrefix(lower, "0x"); raw {
 		value, err := strconv.ParseUint(digits, 16, 64)
@@ -168,11 +168,11 @@ func ASPath(asns []uint32) string {
 func CheckASPath(asns []uint32) error {
 	switch {
 	case len(asns) > maxASPath:
-		return fmt.Errorf("%d AS numbers: remedy: write %d at most", len(asns), maxASPath)
+		return fmt.Errorf("%d AS numbers are too many; remedy: write %d at most", len(asns), maxASPath)
 	case slices.Contains(asns, 0): // RFC 7607
-		return errors.New("AS 0 belongs to nobody, and neighbors refuse it: remedy: write AS numbers from 1 to 4294967295")
+		return errors.New("AS 0 belongs to nobody, and neighbors refuse it; remedy: write AS numbers from 1 to 4294967295")
 	case slices.Contains(asns, 23456): // RFC 6793
-		return errors.New("AS 23456 stands for numbers that an old neighbor can not read: remedy: write the AS number itself")
+		return errors.New("AS 23456 stands for numbers that an old neighbor can not read; remedy: write the AS number itself")
 	}
 	return nil
 }
@@ -192,7 +192,7 @@ func parseAll[T comparable](texts []string, most int, what string, parse func(st
 	slices.SortFunc(values, compare)
 	values = slices.Compact(values)
 	if len(values) > most {
-		faults = append(faults, fmt.Errorf("%d %s: remedy: write %d at most, so that the route fits one message", len(values), what, most))
+		faults = append(faults, fmt.Errorf("%d %s are too many; remedy: write %d at most, so that the route fits one message", len(values), what, most))
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)

@@ -63,7 +63,7 @@ func TestParseCommunitiesFaults(t *testing.T) {
 				t.Fatalf("%d faults of %d:\n%v", len(faults), len(tt.in), err)
 			}
 			for i, fault := range faults {
-				if !strings.Contains(fault, "remedy: ") || !strings.Contains(fault, "community \"") {
+				if !strings.Contains(fault, "; remedy: ") || !strings.Contains(fault, "community \"") {
 					t.Errorf("%q: %s", tt.in[i], fault)
 				}
 			}
@@ -87,7 +87,7 @@ func TestTooManyCommunities(t *testing.T) {
 		"AS 0":        CheckASPath([]uint32{65001, 0}),
 		"AS_TRANS":    CheckASPath([]uint32{23456}),
 	} {
-		if fault == nil || !strings.Contains(fault.Error(), "remedy: write ") {
+		if fault == nil || !strings.Contains(fault.Error(), "; remedy: write ") {
 			t.Errorf("%s: %v", name, fault)
 		}
 	}

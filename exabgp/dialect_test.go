@@ -53,7 +53,7 @@ func TestParseDialect(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "4", "6.0", "Auto"} {
-		if got, err := ParseDialect(text); err == nil || !strings.Contains(err.Error(), "remedy: ") {
+		if got, err := ParseDialect(text); err == nil || !strings.Contains(err.Error(), "; remedy: ") {
 			t.Errorf("%q: %s, %v", text, got, err)
 		}
 	}

@@ -48,7 +48,7 @@ func (c *Core) status(s *service) *zkstate.Status {
 func (c *Core) detail(s *service, v *vip, d Verdict) string {
 	switch d.Reason {
 	case ReasonUnhealthy, ReasonLastResort:
-		return s.health.Result.Output
+		return s.health.Detail()
 	case ReasonConflict:
 		return v.raw.Detail
 	case ReasonMaintenance, ReasonStopping:

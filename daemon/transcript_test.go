@@ -289,7 +289,11 @@ func (s *story) parse(w []string) Event {
 		return Stop{Signal: w[1]}
 	case "health":
 		state := map[string]health.State{"healthy": health.Healthy, "unhealthy": health.Unhealthy}[w[2]]
-		return FromHealth{health.Changed{Service: w[1], State: state, Result: health.Result{Output: strings.Join(w[3:], " ")}}}
+		result := health.Result{OK: state == health.Healthy, Output: strings.Join(w[3:], " ")}
+		if why, timeout := strings.CutPrefix(result.Output, "timeout: "); timeout { // what a run says that does not come to its end
+			result = health.Result{ExitCode: -1, TimedOut: true, Err: why}
+		}
+		return FromHealth{health.Changed{Service: w[1], State: state, Result: result}}
 	case "neighbor":
 		state := map[string]exabgp.NeighborState{"up": exabgp.NeighborUp, "down": exabgp.NeighborDown, "connected": exabgp.NeighborConnected}[w[2]]
 		return FromExaBGP{exabgp.NeighborChanged{Neighbor: exabgp.Neighbor{Local: netip.MustParseAddr("172.16.1.1"), Peer: netip.MustParseAddr(w[1])}, State: state}}

@@ -138,7 +138,7 @@ func adminConfig(c *cli.Context, dir string) (*daemon.Config, error) {
 			return nil, err
 		}
 	}
-	return daemon.LoadConfig(file)
+	return daemon.LoadConfigAlone(file)
 }
 
 // onlyConfig finds the configuration where there is one only.

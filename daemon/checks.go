@@ -222,7 +222,7 @@ func (r *rawCheck) command(f *faults, key string, c *Check) {
 	} else {
 		c.Args = words
 	}
-	f.probe(key, c.Probe())
+	f.probe(key, c.Probe().Validate())
 }
 
 // Probe is what the check does, in the words of package health.
@@ -264,13 +264,16 @@ func (r *rawCheck) http(f *faults, key string, c *Check) {
 		}
 		c.HTTP.Header[name] = f.text(key+".headers."+name, v)
 	}
-	f.probe(key, c.HTTP)
+	f.probe(key, c.HTTP.Validate())
+	if f.files {
+		f.probe(key, c.HTTP.ValidateFiles())
+	}
 }
 
 func (r *rawCheck) tcp(f *faults, key string, c *Check) {
 	t := r.TCP
 	c.TCP = &health.TCP{Address: f.text(key+".address", t.Address), Bind: f.bind(key+".bind", t.Bind), Send: f.text(key+".send", t.Send), Expect: f.text(key+".expect", t.Expect)}
-	f.probe(key, c.TCP)
+	f.probe(key, c.TCP.Validate())
 }
 
 func (r *rawCheck) dns(f *faults, key string, c *Check) {
@@ -285,24 +288,24 @@ func (r *rawCheck) dns(f *faults, key string, c *Check) {
 		Server: f.text(key+".server", d.Server), Name: f.text(key+".name", d.Name), Type: f.text(key+".type", d.Type), Expect: d.Expect.V,
 		Transport: f.text(key+".transport", d.Transport), Rcode: f.text(key+".rcode", d.Rcode), Bind: f.bind(key+".bind", d.Bind),
 	}
-	f.probe(key, c.DNS)
+	f.probe(key, c.DNS.Validate())
 }
 
 func (r *rawCheck) file(f *faults, key string, c *Check) {
 	orText(&r.File.State, fileExists)
 	c.File = &health.File{Path: f.text(key+".path", r.File.Path), Absent: f.oneOf(key+".state", r.File.State, []string{fileExists, fileAbsent}) == fileAbsent}
-	f.probe(key, c.File)
+	f.probe(key, c.File.Validate())
 }
 
 func (r *rawCheck) systemd(f *faults, key string, c *Check) {
 	c.Systemd = &health.Systemd{Unit: f.text(key+".unit", r.Systemd.Unit)}
-	f.probe(key, c.Systemd)
+	f.probe(key, c.Systemd.Validate())
 }
 
 // probe reports what package health finds wrong, each at its key, unless that is reported already.
-func (f *faults) probe(key string, p health.Probe) {
+func (f *faults) probe(key string, wrong error) {
 	before := len(f.list)
-	for _, fault := range health.Faults(p.Validate()) {
+	for _, fault := range health.Faults(wrong) {
 		at := key + "." + fault.Field
 		if !slices.ContainsFunc(f.list[:before], func(e error) bool { return strings.HasPrefix(e.Error(), f.place(at)+": ") }) {
 			f.add(at, "%s", fault.Text)

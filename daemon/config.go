@@ -190,17 +190,26 @@ func ClaimName(p netip.Prefix) string {
 	return strings.ReplaceAll(p.String(), "/", "_")
 }
 
-// LoadConfig reads and checks a TOML file. The error lists every fault, each with file, line, key and remedy.
-func LoadConfig(path string) (*Config, error) {
+// LoadConfig reads and checks a TOML file, and the files of certificates and keys that it names. The error lists every fault, each
+// with file, line, key and remedy.
+func LoadConfig(path string) (*Config, error) { return loadConfig(path, true) }
+
+// LoadConfigAlone is LoadConfig for who runs no checks: it does not look at the files of certificates and keys, which may be
+// missing or not for everybody to read.
+func LoadConfigAlone(path string) (*Config, error) { return loadConfig(path, false) }
+
+func loadConfig(path string, files bool) (*Config, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	return ParseConfig(path, string(text))
+	return parseConfig(path, string(text), files)
 }
 
-// ParseConfig is LoadConfig for a text that was read already; name stands for the file in errors.
-func ParseConfig(name, text string) (*Config, error) {
+// ParseConfig is LoadConfigAlone for a text that was read already; name stands for the file in errors.
+func ParseConfig(name, text string) (*Config, error) { return parseConfig(name, text, false) }
+
+func parseConfig(name, text string, files bool) (*Config, error) {
 	var shape map[string]any
 	written, err := toml.Decode(text, &shape)
 	if err != nil {
@@ -210,7 +219,7 @@ func ParseConfig(name, text string) (*Config, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	at := indexLines(text)
-	f := faults{place: func(key string) string { return fmt.Sprintf("%s:%d: %s", name, at.line(key), key) }}
+	f := faults{files: files, place: func(key string) string { return fmt.Sprintf("%s:%d: %s", name, at.line(key), key) }}
 	if f.letterCase(written.Keys()); len(f.list) > 0 {
 		return nil, errors.Join(f.list...)
 	}
@@ -349,6 +358,7 @@ func tablesOf(in any) (tables []map[string]any, ok bool) {
 // faults collects everything that is wrong, so that one run shows it all.
 type faults struct {
 	place   func(key string) string // where a key was given: file and line, or the name of a flag
+	files   bool                    // look at the files that checks read
 	localAS uint32                  // exabgp.local_as, which the paths of services need
 	list    []error
 }

@@ -237,6 +237,22 @@ func TestSampleConfigs(t *testing.T) {
 	}
 }
 
+// TestFilesOfChecks has who runs checks look at the files that they read, and nobody else.
+func TestFilesOfChecks(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f.toml")
+	text := strings.Replace(storyConfig, "command = \"true\"", "[service.check.http]\nurl = \"https://127.0.0.1/\"\ntls_cert = \"/does/not/exist\"\ntls_key = \"/does/not/exist\"", 1)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := file + ":14: service[0].check.http.tls_cert: open /does/not/exist: no such file or directory; remedy: name files in PEM"
+	if _, err := LoadConfig(file); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if _, err := LoadConfigAlone(file); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMissingFile(t *testing.T) {
 	if _, err := LoadConfig(filepath.Join(t.TempDir(), "none.toml")); !os.IsNotExist(unwrapAll(err)) {
 		t.Errorf("got %v", err)

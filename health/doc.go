@@ -9,7 +9,7 @@
 //
 // # The caller's duties
 //
-//  1. Call Validate on every Probe; Faults tells what is wrong, by the key of the configuration.
+//  1. Call Validate on every Probe, and an HTTP's ValidateFiles; Faults tells what is wrong, by the key of the configuration.
 //  2. Call New with a validated Config and Run once, on a goroutine of its own.
 //  3. Take each Changed that Run emits. While emit blocks, each check ends its run, waits, and nothing else is harmed.
 //  4. Cancel the context to stop, and wait for Run to return: by then running commands are killed and reaped, and

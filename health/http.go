@@ -131,6 +131,19 @@ func (h *HTTP) Validate() error {
 	return f.err()
 }
 
+// ValidateFiles is Validate for the files that the probe reads at each run. They are a matter of the host and of the user that the
+// checks run as.
+func (h *HTTP) ValidateFiles() error {
+	var f faults
+	if _, err := h.TLS.authorities(); err != nil {
+		f.add("tls_ca", "%v; remedy: name a file of certificates in PEM that the user of the daemon may read", err)
+	}
+	if _, err := h.TLS.certificates(); err != nil {
+		f.add("tls_cert", "%v; remedy: name files in PEM, of a certificate and of its key, that the user of the daemon may read", err)
+	}
+	return f.err()
+}
+
 // url checks the URL and returns it, or an empty one.
 func (f *faults) url(text string) *url.URL {
 	u, err := url.Parse(text)
@@ -245,18 +258,12 @@ func (h *HTTP) wanted() []StatusRange {
 	return h.Status
 }
 
-// validate adds a fault for each file that cannot be used.
 func (t *TLS) validate(f *faults) {
-	if _, err := t.authorities(); err != nil {
-		f.add("tls_ca", "%v; remedy: name a file of certificates in PEM that the user of the daemon may read", err)
-	}
-	switch _, err := t.certificates(); {
+	switch {
 	case t.CertFile == "" && t.KeyFile != "":
 		f.add("tls_cert", "missing; remedy: name the file of the certificate for tls_key")
 	case t.CertFile != "" && t.KeyFile == "":
 		f.add("tls_key", "missing; remedy: name the file of the key for tls_cert; it may be the same file")
-	case err != nil:
-		f.add("tls_cert", "%v; remedy: name files in PEM, of a certificate and of its key, that the user of the daemon may read", err)
 	}
 	if t.SkipVerify && t.CAFile != "" {
 		f.add("tls_ca", "it is not used with tls_skip_verify; remedy: remove one of the two")

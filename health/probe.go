@@ -14,11 +14,11 @@ import (
 
 // Probe is one kind of check, as the configuration gives it: *Command, *HTTP, *TCP, *DNS, *File or *Systemd.
 type Probe interface {
-	// Validate returns nil, or an error that joins a *Fault for each thing that cannot work. It may read files.
+	// Validate returns nil, or an error that joins a *Fault for each thing that cannot work. It reads no file.
 	Validate() error
 	// String is what the log says about the probe, on one line and without secrets.
 	String() string
-	// prepare returns what runs the probe. It panics where Validate would have found a fault that no file can mend.
+	// prepare returns what runs the probe. It panics where Validate would have found a fault.
 	prepare(o options) runner
 }
 

@@ -177,11 +177,10 @@ func TestValidate(t *testing.T) {
 		{&HTTP{URL: web, TLS: TLS{SkipVerify: true}}, "url: TLS"},
 		{&HTTP{URL: web, Bind: bind("0.0.0.0")}, "bind: no address"},
 		{&HTTP{URL: web, Bind: bind("::1")}, "bind: two IPv4"},
-		{&HTTP{URL: "https://x", TLS: TLS{CAFile: "/does/not/exist"}}, "tls_ca: no such file"},
-		{&HTTP{URL: "https://x", TLS: TLS{CAFile: pem}}, "tls_ca: no certificate"},
+		{&HTTP{URL: "https://x", TLS: TLS{CAFile: pem, SkipVerify: true}}, "tls_ca: tls_skip_verify"},
 		{&HTTP{URL: "https://x", TLS: TLS{CertFile: pem}}, "tls_key: missing"},
 		{&HTTP{URL: "https://x", TLS: TLS{KeyFile: pem}}, "tls_cert: missing"},
-		{&HTTP{URL: "https://x", TLS: TLS{CertFile: pem, KeyFile: pem}}, "tls_cert: PEM"},
+		{&HTTP{URL: "https://x", TLS: TLS{CAFile: "/does/not/exist", CertFile: "/does/not/exist", KeyFile: "/does/not/exist"}}, ""}, // see TestValidateFiles
 
 		{&TCP{Address: "127.0.0.1:80", Bind: local2}, ""},
 		{&TCP{Address: "[::1]:80", Bind: bind("::1")}, ""},
@@ -242,6 +241,31 @@ func TestValidate(t *testing.T) {
 			if f.Field != fields[i] || !strings.Contains(f.Text, parts[i]) || !strings.Contains(f.Text, "remedy: ") || !strings.Contains(err.Error(), f.Error()) {
 				t.Errorf("%#v: %v, want %s with %q and a remedy", tt.probe, f, fields[i], parts[i])
 			}
+		}
+	}
+}
+
+func TestValidateFiles(t *testing.T) {
+	pem := filepath.Join(t.TempDir(), "no.pem")
+	if err := os.WriteFile(pem, []byte("nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const none = "/does/not/exist"
+	for want, files := range map[string]TLS{
+		"":                       {},
+		"tls_ca: no such file":   {CAFile: none},
+		"tls_ca: no certificate": {CAFile: pem},
+		"tls_cert: no such file": {CertFile: none, KeyFile: pem},
+		"tls_cert: PEM":          {CertFile: pem, KeyFile: pem},
+	} {
+		field, part, _ := strings.Cut(want, ": ")
+		err := (&HTTP{URL: "https://x", TLS: files}).ValidateFiles()
+		if got := Faults(err); want == "" {
+			if err != nil {
+				t.Errorf("%+v: %v, want no fault", files, err)
+			}
+		} else if len(got) != 1 || got[0].Field != field || !strings.Contains(got[0].Text, part) || !strings.Contains(got[0].Text, "; remedy: ") {
+			t.Errorf("%+v: %v, want %s and a remedy", files, err, want)
 		}
 	}
 }

@@ -13,13 +13,16 @@ import (
 func (c *Config) Store(id Identity) zkstate.Config {
 	z := zkstate.Config{Servers: c.ZooKeeper.Hosts, SessionTimeout: c.ZooKeeper.SessionTimeout, Node: id.Node, Instance: id.Instance}
 	for i := range c.Services {
-		s := &c.Services[i]
-		z.Services = append(z.Services, zkstate.Service{
-			Name: s.Name, ClaimsPath: s.ClaimsPath, MaintenancePath: s.MaintenancePath, FailbackPath: s.FailbackPath, StatusPath: s.StatusPath,
-			VIPs: s.claimNames(), Authoritative: claimNames(s.Authoritative),
-		})
+		z.Services = append(z.Services, c.Services[i].store())
 	}
 	return z
+}
+
+func (s *Service) store() zkstate.Service {
+	return zkstate.Service{
+		Name: s.Name, ClaimsPath: s.ClaimsPath, MaintenancePath: s.MaintenancePath, FailbackPath: s.FailbackPath, StatusPath: s.StatusPath,
+		VIPs: s.claimNames(), Authoritative: claimNames(s.Authoritative),
+	}
 }
 
 // HealthConfig is what the checks of a service have to know.

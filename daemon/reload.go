@@ -62,7 +62,7 @@ func (c *Core) reload(now time.Time, cfg *Config) {
 		s := newService(cfg, &cfg.Services[i])
 		s.started = now
 		if j := slices.IndexFunc(before, func(o *service) bool { return o.conf.Name == s.conf.Name }); j >= 0 {
-			s.inherit(before[j])
+			s.inherit(now, before[j])
 		}
 		c.services = append(c.services, s)
 	}
@@ -71,10 +71,13 @@ func (c *Core) reload(now time.Time, cfg *Config) {
 }
 
 // inherit takes over what the service was before. What was read at a path that is another now is not known any more.
-func (s *service) inherit(o *service) {
+func (s *service) inherit(now time.Time, o *service) {
 	conf, vips := s.conf, s.vips
 	*s = *o
 	s.conf, s.vips = conf, vips
+	if !conf.store().Equal(o.conf.store()) {
+		s.fresh = now
+	}
 	if conf.MaintenancePath != o.conf.MaintenancePath {
 		s.maintenance, s.flag = PresenceUnknown, Flag{}
 	}

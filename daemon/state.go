@@ -95,6 +95,7 @@ type Core struct {
 type service struct {
 	conf        *Service
 	started     time.Time // when this process began to serve it
+	fresh       time.Time // readings that began before are ignored: they are of what the service was then
 	health      health.Changed
 	passing     time.Time     // since when the check passes
 	failing     time.Time     // when the check began to fail, the last time
@@ -303,7 +304,7 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 			c.lostAt = now
 		}
 	case zkstate.ClaimsRead:
-		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
+		if s := c.service(ev.Service); s != nil && !c.old(s, ev.Began) {
 			for _, v := range s.vips {
 				v.raw, v.readOnce = ev.Claims[v.name], true
 				if !s.current && v.last.Action == Announce && (v.view == ClaimPresent || v.view == ClaimReturns) {
@@ -314,18 +315,18 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 			c.afterNeighbors(now) // a claim that was made just before the last neighbor went is of this node, too
 		}
 	case zkstate.MaintenanceRead:
-		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
+		if s := c.service(ev.Service); s != nil && !c.old(s, ev.Began) {
 			s.maintenance, s.flag = PresenceAbsent, Flag{}
 			if ev.Present {
 				s.maintenance, s.flag = PresencePresent, ParseFlag(ev.Data)
 			}
 		}
 	case zkstate.FailbackRead:
-		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
+		if s := c.service(ev.Service); s != nil && !c.old(s, ev.Began) {
 			c.setFailback(s, ev)
 		}
 	case zkstate.PeersRead:
-		if s := c.service(ev.Service); s != nil && !ev.Began.Before(c.fresh) {
+		if s := c.service(ev.Service); s != nil && !c.old(s, ev.Began) {
 			s.peers, s.peersRead, s.peersBegan = ev.Peers, true, ev.Began
 			for _, v := range s.vips {
 				v.recorded = c.record(s, v)
@@ -340,6 +341,11 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 // server that was started anew gives every session its whole timeout, and rounds its end up to a tick, which is half the
 // timeout at most (ZooKeeper's default minSessionTimeout). A follower tells of it a moment later.
 func settleTime(timeout time.Duration) time.Duration { return timeout + timeout/2 + followerLag }
+
+// old says whether a reading began before what it is of was changed, or before the process slept.
+func (c *Core) old(s *service, began time.Time) bool {
+	return began.Before(c.fresh) || began.Before(s.fresh)
+}
 
 func (c *Core) service(name string) *service {
 	for _, s := range c.services {

@@ -6,7 +6,8 @@ set -eu
 packages="exabgp bird2 zookeeper libslf4j-java default-jre-headless iproute2 util-linux hostname procps curl"
 case "${1:-}" in
 lab) ;;
-test) packages="$packages python3-kazoo vagrant iputils-ping gcc libc6-dev" ;; # gcc is for the race detector
+# gcc is for the race detector, the message bus for checks of systemd units, FRR and GoBGP for what routers make of a route.
+test) packages="$packages python3-kazoo vagrant iputils-ping gcc libc6-dev dbus-daemon frr gobgpd" ;;
 *)
 	echo "usage: $0 lab|test" >&2
 	exit 2
@@ -18,7 +19,17 @@ for package in $packages; do
 	status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) || status=none
 	[ "$status" = installed ] || missing="$missing $package"
 done
-[ -n "$missing" ] || exit 0
+
+# ExaBGP 5 stands beside the packages. Without it, the tests that need it are skipped and say so.
+exabgp5() {
+	[ "$1" = test ] || return 0
+	"$(dirname "$0")/exabgp5.sh" || echo "$0: warning: no ExaBGP 5; tests with it will be skipped" >&2
+}
+
+if [ -z "$missing" ]; then
+	exabgp5 "$1"
+	exit 0
+fi
 
 if [ "$(id -u)" -ne 0 ]; then
 	echo "$0: root is needed to install:$missing" >&2
@@ -48,7 +59,9 @@ fi
 if command -v systemctl >/dev/null; then
 	for package in $missing; do
 		case $package in
-		exabgp | bird2) systemctl disable --quiet "${package%2}.service" 2>/dev/null || true ;;
+		exabgp | bird2 | frr | gobgpd) systemctl disable --quiet "${package%2}.service" 2>/dev/null || true ;;
 		esac
 	done
 fi
+
+exabgp5 "$1"

@@ -32,6 +32,9 @@ func (r *reloader) reload(ctx context.Context) {
 	next, err := r.load()
 	if err != nil {
 		for _, line := range strings.Split(err.Error(), "\n") {
+			if strings.TrimSpace(line) == "" {
+				continue // between a fault of TOML and the lines that show it
+			}
 			r.log.WithField("reason", line).Error("reload refused, everything stays as it is")
 		}
 		return

@@ -2,9 +2,12 @@ package main
 
 import (
 	"os"
+	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -19,7 +22,9 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits,
+			"exits":  exits,
+			"daemon": startDaemon,
+			"logs":   logs,
 		},
 	})
 }
@@ -37,6 +42,49 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != args[0] {
 		ts.Fatalf("exit code %s, want %s", got, args[0])
 	}
+}
+
+// startDaemon starts exazk as ExaBGP does, with a stdin that stays open, until the end of the script: daemon LOG PROGRAM arg…
+func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: daemon LOG PROGRAM arg…")
+	}
+	log, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	program := args[1]
+	if program == "exazk" {
+		program, err = exec.LookPath(program)
+		ts.Check(err)
+	}
+	cmd := exec.Command(program, args[2:]...)
+	cmd.Dir, cmd.Stderr = ts.MkAbs("."), log
+	cmd.Env = append(os.Environ(), "CHECKS="+ts.MkAbs("checks"))
+	stdin, err := cmd.StdinPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		stdin.Close()
+		if err := cmd.Wait(); err != nil {
+			ts.Logf("%s: %v", args[1], err)
+		}
+		log.Close()
+	})
+	logs(ts, false, []string{args[0], "exazk started"})
+}
+
+// logs waits until a file matches a pattern: logs FILE PATTERN.
+func logs(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: logs FILE PATTERN")
+	}
+	pattern := regexp.MustCompile("(?m)" + args[1])
+	var text []byte
+	for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(20 * time.Millisecond) {
+		if text, _ = os.ReadFile(ts.MkAbs(args[0])); pattern.Match(text) {
+			return
+		}
+	}
+	ts.Fatalf("%s has no %q:\n%s", args[0], args[1], text)
 }
 
 func TestPythonArgs(t *testing.T) {

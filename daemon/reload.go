@@ -66,8 +66,27 @@ func (c *Core) reload(now time.Time, cfg *Config) {
 		}
 		c.services = append(c.services, s)
 	}
+	c.serials += serialStep
+	for _, s := range c.services {
+		for _, v := range s.vips {
+			v.renew(c.serials)
+		}
+	}
 	c.leave(before)
 	c.afterNeighbors(now)
+}
+
+// serialStep is more than a route is changed in one configuration.
+const serialStep = 1 << 32
+
+// renew has the routes that are new begin with another serial: ExaBGP may have acknowledged the same ones of a configuration
+// before this one, and an answer is told once.
+func (v *vip) renew(serial uint64) {
+	for i := range v.adverts {
+		if a := &v.adverts[i]; a.want == (exabgp.Route{}) {
+			a.want.Serial = serial
+		}
+	}
 }
 
 // inherit takes over what the service was before. What was read at a path that is another now is not known any more.
@@ -142,8 +161,7 @@ func (c *Core) remember(gone []exabgp.Route) {
 		if c.advert(r) != nil || slices.ContainsFunc(c.former, func(f advert) bool { return key(f.want) == r }) {
 			continue
 		}
-		c.serials++
-		r.Withdraw, r.Serial = true, 1<<32+c.serials // greater than any that the route had as one of a service
+		r.Withdraw, r.Serial = true, c.serials // greater than any that the route had as one of a service
 		c.former = append(c.former, advert{to: r.Neighbor, want: r})
 	}
 	c.keys = c.mayAnnounce()

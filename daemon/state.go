@@ -80,7 +80,7 @@ type Core struct {
 
 	services []*service
 	former   []advert       // what was announced by a configuration before this one, and is withdrawn
-	serials  uint64         // of former
+	serials  uint64         // where those of routes begin that are new in this configuration: greater than any before
 	keys     []exabgp.Route // what may be announced: see Decision.Keys
 
 	// While nothing happens and no deadline passes, a Step only repeats the decision before: a node with many VIPs must
@@ -158,6 +158,7 @@ func NewCore(cfg *Config, id Identity, before ...exabgp.Route) *Core {
 	for i := range cfg.Services {
 		c.services = append(c.services, newService(cfg, &cfg.Services[i]))
 	}
+	c.serials = serialStep
 	c.remember(before)
 	return c
 }

@@ -243,7 +243,7 @@ func decideBackup(f Facts, keep func(Reason) Verdict) Verdict {
 		return Verdict{Withdraw, Backup, ReasonClaimed}
 	case yields(f):
 		return Verdict{Withdraw, Backup, f.Wait}
-	case f.Before == BeforeServes, f.Before == BeforeComing && f.Last != Announce:
+	case f.Before == BeforeServes && !(f.Last == Announce && f.Others == OthersUnread), f.Before == BeforeComing && f.Last != Announce:
 		return Verdict{Withdraw, Backup, ReasonOutranked}
 	default:
 		return Verdict{Announce, Backup, ReasonUnclaimed}

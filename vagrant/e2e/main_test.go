@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,9 +23,10 @@ var place struct {
 	missing string // why the tests are skipped; empty if they are not
 	root    string // of the sources
 
-	mu    sync.Mutex
-	labs  []builtLab
-	table []measurement
+	mu         sync.Mutex
+	labs       []builtLab
+	namespaces []string // of networks that are no lab
+	table      []measurement
 }
 
 type builtLab struct{ prefix, dir string }
@@ -80,7 +83,7 @@ func newPrefix() string {
 	return "xe" + hex.EncodeToString(b)
 }
 
-// takeDown removes every lab that is still there.
+// takeDown removes every lab and every other network that is still there.
 func takeDown() {
 	place.mu.Lock()
 	defer place.mu.Unlock()
@@ -89,7 +92,32 @@ func takeDown() {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}
-	place.labs = nil
+	for _, name := range place.namespaces {
+		if err := dropNamespace(name); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+	place.labs, place.namespaces = nil, nil
+}
+
+// dropNamespace removes a network namespace and ends what runs there. One that does not exist is fine.
+func dropNamespace(name string) error {
+	if _, err := os.Stat("/run/netns/" + name); err != nil {
+		return nil
+	}
+	out, err := exec.Command("ip", "netns", "pids", name).Output()
+	if err != nil {
+		return fmt.Errorf("processes in network namespace %s: %w", name, err)
+	}
+	for _, field := range strings.Fields(string(out)) {
+		if pid, err := strconv.Atoi(field); err == nil {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	if out, err := exec.Command("ip", "netns", "delete", name).CombinedOutput(); err != nil {
+		return fmt.Errorf("delete network namespace %s: %w: %s", name, err, out)
+	}
+	return nil
 }
 
 // takeDownOnSignal sees to it that an interrupted run leaves no namespace behind. It ends with the program.

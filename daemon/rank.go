@@ -37,7 +37,7 @@ func (c *Core) look(now time.Time, s *service, v *vip) {
 	if leader != v.leader {
 		v.leader, v.led = leader, now
 	}
-	coming := s.firstOf(v, func(st zkstate.Status, r zkstate.StatusRoute) bool { return able(st) }) != ""
+	coming := s.firstOf(v, able) != ""
 	switch {
 	case leader != "" && !now.Before(v.led.Add(s.conf.Overlap)):
 		v.ahead = BeforeServes
@@ -59,8 +59,11 @@ func (s *service) firstOf(v *vip, is func(zkstate.Status, zkstate.StatusRoute) b
 	return ""
 }
 
-// able says whether a node could announce what it backs up, by its record: it is well, not drained, and heard.
-func able(st zkstate.Status) bool {
+// able says whether a node could announce what it backs up, by its record: it is well, neither drained nor about to end, and heard.
+func able(st zkstate.Status, r zkstate.StatusRoute) bool {
+	if r.Reason == string(ReasonStopping) || r.Reason == string(ReasonDraining) {
+		return false
+	}
 	heard := len(st.Neighbors) == 0 || slices.ContainsFunc(st.Neighbors, func(n zkstate.StatusNeighbor) bool { return n.State == "up" })
 	return heard && st.Health == health.Healthy.String() && st.Maintenance != PresencePresent.String() && !st.LastResort
 }

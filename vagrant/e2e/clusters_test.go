@@ -135,3 +135,28 @@ func TestNoAcknowledgements(t *testing.T) {
 		act{"exazk is killed", exazkKilled},
 	)
 }
+
+// TestExaBGP5 plays with ExaBGP 5 on every load balancer, where vagrant/exabgp5.sh has put one.
+func TestExaBGP5(t *testing.T) {
+	five, err := lab.ExaBGP5()
+	if err != nil {
+		t.Skip(err)
+	}
+	newStage(t, "exabgp 5", 4*time.Second, lab.Options{ExaBGPCommand: five}).play(t,
+		act{"steady state", func(s *scene) {
+			steadyState(s)
+			for _, lb := range lab.Balancers() {
+				if !regexp.MustCompile(`event=dialect .*to=5\n`).MatchString(s.said(lb)) {
+					s.Errorf("%s does not speak to ExaBGP 5", lb)
+				}
+			}
+		}},
+		act{"check fails", checkFails(victim)},
+		act{"maintenance", maintained(victim)},
+		act{"link to ToR is pulled", linkPulled},
+		act{"exabgp is killed", exabgpKilled},
+		act{"exazk is killed", exazkKilled},
+		act{"exazk is stopped", exazkStopped},
+		act{"exabgp is stopped by systemd", stoppedBySystemd},
+	)
+}

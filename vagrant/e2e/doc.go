@@ -2,8 +2,9 @@
 // namespaces, and a client that sends a numbered datagram to each VIP every 5 ms. It holds tests only.
 //
 // A scenario starts in the steady state and ends in it. What it asserts is read from the routers' tables and from the
-// client's losses, never from a log. Each acts in one or more phases, and each phase has a bound: how long the client may
-// miss one VIP, which for everything planned is not at all. What was measured is printed as a table at the end:
+// client's losses, and from a log only where the matter is what an operator is told. Each acts in one or more phases, and each
+// phase has a bound: how long the client may miss one VIP, which for everything planned is not at all. What was measured is
+// printed as a table at the end:
 //
 //	go test -v ./vagrant/e2e
 //	go test -v ./vagrant/e2e -run TestTOML/check

@@ -153,8 +153,7 @@ func (c *cluster) begin(f fault.Fault) {
 		}
 	case fault.KillExazk, fault.Reconfigure:
 		if f.Kind == fault.Reconfigure {
-			h.variants++
-			h.conf = c.knobs.config(h.n, h.variants)
+			c.reconfigure(h)
 		}
 		c.killExazk(h)
 	case fault.TermExazk:
@@ -193,6 +192,8 @@ func (c *cluster) begin(f fault.Fault) {
 		c.flag(h, 1)
 	case fault.Until:
 		c.flagUntil(h, c.start.Add(f.End()))
+	case fault.Reload:
+		c.reload(h)
 	case fault.Failback:
 		c.zk.Put(failbackPath+"/"+h.conf.Node, []byte(`{"by":"sim"}`))
 	default:
@@ -352,6 +353,31 @@ func (c *cluster) killExazk(h *host) {
 	if l := h.life; l != nil && !l.dead {
 		l.kill()
 		l.pipes.Exited()
+	}
+}
+
+// reconfigure gives a node another configuration, which its next process has.
+func (c *cluster) reconfigure(h *host) {
+	before := h.conf.Services[0].BackupFor
+	h.variants++
+	h.conf = c.knobs.config(h.n, h.variants)
+	for v := range c.knobs.Nodes {
+		if p := vipOf(v); slices.Contains(before, p) && !slices.Contains(h.conf.Services[0].BackupFor, p) {
+			h.dropped[v] = c.clock.Now()
+		}
+	}
+	c.note(h, "has another configuration: %+v", c.knobs.change(h.n, h.variants))
+}
+
+// reload has the process take another configuration over: SIGHUP.
+func (c *cluster) reload(h *host) {
+	if h.python != nil {
+		return
+	}
+	c.reconfigure(h)
+	if l := h.life; l != nil {
+		conf := h.conf
+		l.do(func() { l.post(daemon.Reload{Config: conf}) })
 	}
 }
 

@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +45,8 @@ type hostMonitors struct {
 	missing []monitor // none at the ToR that was decided to be announced, or another
 	waits   []monitor // a VIP that nobody serves and this node could
 	void    []monitor // a VIP that nobody announces and this node should as a last resort
+	second  []monitor // a VIP that a node announces that comes after another one who does
+	gone    []monitor // a route to a VIP that the node is not configured with
 	beside  []monitor // a last resort beside a node that is well
 	kept    []monitor // a claim of a node that should have given it up
 	deaf    []monitor // a claim of a node whose ToR has no session
@@ -55,7 +58,7 @@ type hostMonitors struct {
 
 func newHostMonitors(n int) hostMonitors {
 	m := func() []monitor { return make([]monitor, n) }
-	return hostMonitors{sick: m(), drained: m(), stray: m(), missing: m(), deaf: m(), waits: m(), void: m(), beside: m(), kept: m(), cut: m(), pending: m(), polite: m()}
+	return hostMonitors{sick: m(), drained: m(), stray: m(), missing: m(), deaf: m(), waits: m(), void: m(), beside: m(), kept: m(), cut: m(), pending: m(), polite: m(), second: m(), gone: m()}
 }
 
 // calm says that nothing has happened to a node for so long.
@@ -77,7 +80,7 @@ func (c *cluster) changed(h *host) {
 		m := &h.monitors
 		lastResort := decided && verdict.Reason == daemon.ReasonLastResort
 		if w := &m.sick[v]; w.begins(c, able && has && h.broken() && !lastResort) {
-			w.limit(c, c.knobs.detection()+c.writing(h), func() {
+			w.limit(c, c.detection()+c.writing(h), func() {
 				c.violate("sick", "%s's check fails, and it still announces %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
 			})
 		}
@@ -96,10 +99,15 @@ func (c *cluster) changed(h *host) {
 				w.limit(c, 20*time.Second, func() { c.differs(h, v) }) // ExaBGP had acknowledged it, and became slow before it sent it
 			})
 		}
-		if w := &m.missing[v]; w.begins(c, settles && verdict.Action == daemon.Announce && (!has || route.MED != h.med(verdict))) {
+		if w := &m.missing[v]; w.begins(c, settles && verdict.Action == daemon.Announce && (!has || route.MED != h.med(v, verdict))) {
 			w.limit(c, c.hearing()+c.writing(h), func() { c.differs(h, v) })
 		}
-		if idle := decided && verdict.Action == daemon.Withdraw && h.alive() && !h.life.leaving; !idle {
+		if w := &m.gone[v]; w.begins(c, able && !h.serves(v) && has && !h.life.leaving) {
+			w.limit(c, c.writing(h)+20*time.Second*time.Duration(min(h.slow, 1)), func() {
+				c.violate("removed", "%s is not configured with %s any more, and its ToR has a route", h.conf.Node, vipOf(v).Addr())
+			})
+		}
+		if idle := (decided && verdict.Action == daemon.Withdraw || !h.serves(v)) && h.alive() && !h.life.leaving; !idle {
 			h.idled[v] = time.Time{}
 		} else if h.idled[v].IsZero() {
 			h.idled[v] = c.clock.Now()
@@ -107,6 +115,7 @@ func (c *cluster) changed(h *host) {
 		c.checkWaiting(h, v)
 		c.checkVoid(h, v)
 		c.checkBeside(h, v)
+		c.checkSecond(h, v)
 	}
 	if h.life != nil {
 		c.checkPending(h, statusOf(&h.life.last))
@@ -126,8 +135,8 @@ func (c *cluster) differs(h *host, v int) {
 // neighbor they are pending.
 func (c *cluster) checkPending(h *host, st *zkstate.Status) {
 	able := h.able() && h.tor.Up() && !h.life.leaving && h.life.hears(st)
-	for v := range st.Routes {
-		if w := &h.monitors.pending[v]; w.begins(c, able && st.Routes[v].Pending) {
+	for v := range c.names {
+		if w := &h.monitors.pending[v]; w.begins(c, able && routeIn(st, v, c.names[v]).Pending) {
 			w.limit(c, c.writing(h), func() {
 				c.violate("reason", "%s decided to withdraw %s, and ExaBGP has not acknowledged that", h.conf.Node, vipOf(v).Addr())
 			})
@@ -166,6 +175,26 @@ func (c *cluster) checkBeside(h *host, v int) {
 	}
 }
 
+// checkSecond watches a backup that announces an unclaimed VIP beside one that comes before it and says in its record that it does.
+func (c *cluster) checkSecond(h *host, v int) {
+	if !c.knobs.First {
+		return
+	}
+	verdict, decided := h.verdict(v)
+	second := decided && verdict.Reason == daemon.ReasonUnclaimed && verdict.Action == daemon.Announce && h.able() && c.broken.zk == 0
+	if second {
+		second = false
+		for _, o := range c.hosts {
+			second = second || o != h && !o.owns(v) && c.knobs.rank(o.n, v) < c.knobs.rank(h.n, v) && o.says(v)
+		}
+	}
+	if w := &h.monitors.second[v]; w.begins(c, second) {
+		w.limit(c, c.recovery()+2*c.knobs.Overlap+c.writing(h), func() {
+			c.violate("first", "%s announces %s (%v), and so does one that comes before it", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
+		})
+	}
+}
+
 // says says that a node is well and says in its record that it announces a VIP.
 func (h *host) says(v int) bool {
 	verdict, decided := h.verdict(v)
@@ -177,8 +206,7 @@ func (h *host) says(v int) bool {
 
 // records says that a node says in its record that it announces a VIP.
 func (h *host) records(v int) bool {
-	routes := statusOf(&h.life.last).Routes
-	return v < len(routes) && routes[v].Announced
+	return routeIn(statusOf(&h.life.last), v, h.c.names[v]).Announced
 }
 
 // checkClaim watches the claim on a node's own VIP. Nobody else takes the VIP over while it is there: a node that should not serve,
@@ -191,7 +219,7 @@ func (c *cluster) checkClaim(h *host) {
 	_, _, claimed := c.zk.Read(claimsPath + "/" + c.names[v])
 	claims := claimed && h.alive() && c.broken.zk == 0 && !h.life.leaving && c.clock.Now().After(h.life.began)
 	silent := !h.torDown.IsZero()
-	bound := 2*k.SessionTimeout + k.detection() + c.writing(h)
+	bound := 2*k.SessionTimeout + c.detection() + c.writing(h)
 	if w := &h.monitors.kept[v]; w.begins(c, claims && (h.broken() || h.drained())) {
 		w.limit(c, bound, func() {
 			c.violate("kept", "%s keeps its claim on %s: sick %v, drained %v", h.conf.Node, c.names[v], h.broken(), h.drained())
@@ -227,7 +255,7 @@ func (c *cluster) checkOverdue(h *host) {
 // leaves the VIP to another: the record of one that is dead goes with its session, and one that lives finds out within the hold time
 // that nobody hears it.
 func (c *cluster) checkVoid(h *host, v int) {
-	void := c.knobs.LastResort && h.able() && h.tor.Up() && c.broken.zk == 0 && c.at() > faultsFrom && !h.drained() && !c.announced(v) && !c.excused(v)
+	void := c.knobs.LastResort && h.serves(v) && h.able() && h.tor.Up() && c.broken.zk == 0 && c.at() > faultsFrom && !h.drained() && !c.announced(v) && !c.excused(v)
 	if w := &h.monitors.void[v]; w.begins(c, void) {
 		w.limit(c, c.bound(), func() {
 			verdict, _ := h.verdict(v)
@@ -235,7 +263,7 @@ func (c *cluster) checkVoid(h *host, v int) {
 		})
 	}
 	verdict, decided := h.verdict(v)
-	waits := decided && (verdict.Reason == daemon.ReasonFailbackManual || verdict.Reason == daemon.ReasonFailbackDelay || verdict.Reason == daemon.ReasonFlapping)
+	waits := decided && (verdict.Reason == daemon.ReasonFailbackManual || verdict.Reason == daemon.ReasonFailbackDelay || verdict.Reason == daemon.ReasonFlapping || verdict.Reason == daemon.ReasonOutranked)
 	waits = waits && h.able() && h.tor.Up() && c.broken.zk == 0 && !c.announced(v) && !c.excused(v) && !c.pretended(v)
 	k := &c.knobs
 	if w := &h.monitors.polite[v]; w.begins(c, waits) {
@@ -256,20 +284,24 @@ func (c *cluster) announced(v int) bool {
 }
 
 // med is what a verdict is announced with.
-func (h *host) med(v daemon.VIPVerdict) uint32 {
+func (h *host) med(vip int, v daemon.VIPVerdict) uint32 {
 	a := h.life.conf.Services[0].Announce
 	switch {
 	case v.Reason == daemon.ReasonLastResort, v.Reason == daemon.ReasonDraining && h.life.conf.Services[0].DrainStyle == daemon.DrainGShut:
 		return a.Drain.MED
 	case v.Role == daemon.Backup:
-		return a.Backup.MED
+		return a.Backup.MED + uint32(h.c.knobs.rank(h.n, vip))*a.StepMED
 	}
 	return a.Own.MED
 }
 
 // detection is how long a check may take to find out.
-func (k *Knobs) detection() time.Duration {
-	return 2*time.Second + time.Duration(k.Fall+1)*(1200*time.Millisecond)
+func (c *cluster) detection() time.Duration {
+	fall := c.knobs.Fall
+	if c.changes {
+		fall = 3
+	}
+	return 2*time.Second + time.Duration(fall+1)*(1200*time.Millisecond)
 }
 
 // draining is how long a drain may take while ZooKeeper can be reached: what was read of the others may be void for a
@@ -310,10 +342,16 @@ func (c *cluster) checkWaiting(h *host, v int) {
 // fault of it: a load balancer that claims a VIP and does not serve it, because ExaBGP stands still and nobody counts
 // keepalives.
 func (c *cluster) could(h *host, v int) bool {
-	if !h.able() || h.broken() || !h.tor.Up() || c.broken.zk > 0 || h.drained() {
+	if !h.able() || h.broken() || !h.tor.Up() || h.drained() || !h.serves(v) {
 		return false
 	}
-	return !c.excused(v)
+	if c.broken.zk > 0 { // a standby needs no ZooKeeper, save to learn that it is drained no longer
+		verdict, _ := h.verdict(v)
+		if !c.knobs.Standby || h.owns(v) || verdict.Reason == daemon.ReasonMaintenance || verdict.Reason == daemon.ReasonDraining {
+			return false
+		}
+	}
+	return !c.excused(v) && !(c.knobs.First && c.pretended(v))
 }
 
 // excused says that somebody keeps a VIP for itself and is not to be found out.
@@ -322,7 +360,7 @@ func (c *cluster) excused(v int) bool {
 		if o.python != nil && o.owns(v) {
 			return true
 		}
-		if o.owns(v) && o.frozen > 0 && !c.knobs.Keepalives {
+		if o.owns(v) && o.frozen > 0 && !c.knobs.Keepalives && !c.knobs.Standby {
 			return true
 		}
 		if _, has := o.tor.Route(vipOf(v)); has && o.broken() && !o.able() {
@@ -347,7 +385,11 @@ func (c *cluster) pretended(v int) bool {
 func (c *cluster) bound() time.Duration {
 	k := &c.knobs
 	if c.broken.isolated && k.Refusals == 0 { // one thing happened, and nothing for long before it
-		return max(k.SessionTimeout+2*k.ServerTick, k.HoldTime+2*time.Second, k.detection()) + 3*time.Second + time.Duration(k.Nodes+4)*(k.Slow+4*k.Delay) + k.Propagation
+		session := k.SessionTimeout + 2*k.ServerTick
+		if k.Standby {
+			session = 0 // the others announce it already
+		}
+		return max(session, k.HoldTime+2*time.Second, c.detection()) + 3*time.Second + time.Duration(k.Nodes+4)*(k.Slow+4*k.Delay) + k.Propagation
 	}
 	return 3*k.SessionTimeout + 2*k.ServerTick + k.HoldTime + k.StartGrace + 20*time.Second + time.Duration(k.Nodes+4)*(k.Slow+slowest)
 }
@@ -387,7 +429,12 @@ func (c *cluster) checkPlanned(v int) {
 		}
 	}
 	for _, h := range c.hosts {
-		if h.python == nil && c.calm(h, 30*time.Second) && h.able() && h.tor.Up() && !h.broken() && !h.drained() {
+		if c.clock.Now().Sub(h.dropped[v]) < c.recovery() {
+			return // an operator took it away from one that may have announced it
+		}
+	}
+	for _, h := range c.hosts {
+		if h.python == nil && c.calm(h, 30*time.Second) && h.serves(v) && h.able() && h.tor.Up() && !h.broken() && !h.drained() {
 			c.violate("planned", "nobody answers for %s, nothing happened but what was planned, and nothing to %s", vipOf(v).Addr(), h.conf.Node)
 			return
 		}
@@ -416,6 +463,7 @@ func (c *cluster) moved(h *host, v int, has bool, med uint32) {
 		if o.python == nil {
 			c.checkVoid(o, v)
 			c.checkBeside(o, v)
+			c.checkSecond(o, v)
 		}
 	}
 	young := c.knobs.Overlap + 3*time.Second // one that starts while all come back may begin what it ends after overlap
@@ -467,15 +515,16 @@ func (c *cluster) decided(h *host, ev daemon.Event, before, d daemon.Decision) {
 	c.result.Steps++
 	differs := len(before.Why) != len(d.Why)
 	for i := range d.Why {
-		if !differs && before.Why[i].Verdict == d.Why[i].Verdict {
+		if i < len(before.Why) && before.Why[i].VIP == d.Why[i].VIP && before.Why[i].Verdict == d.Why[i].Verdict {
 			continue
 		}
 		differs = true
-		was := daemon.Verdict{}
-		if i < len(before.Why) {
-			was = before.Why[i].Verdict
+		v := slices.Index(c.names, d.Why[i].VIP)
+		was, _ := verdictOf(&before, v, d.Why[i].VIP)
+		if was == d.Why[i].Verdict {
+			continue // the VIP before it came or went
 		}
-		c.judge(h, i, was, d.Why[i].Verdict)
+		c.judge(h, v, was, d.Why[i].Verdict)
 		if c.telling {
 			c.note(h, "%s: %v", d.Why[i].VIP, d.Why[i].Verdict)
 		}
@@ -520,8 +569,11 @@ func (c *cluster) wrote(h *host, text []byte) {
 			c.violate("configured-only", "%s wrote %q", h.conf.Node, line)
 			continue
 		}
-		if _, ok := c.vipAt(p); !ok {
+		v, ok := c.vipAt(p)
+		if !ok {
 			c.violate("configured-only", "%s wrote %q, which nobody configured", h.conf.Node, line)
+		} else if h.life.reloads.quiet[v] {
+			c.violate("reload", "%s wrote %q after a reload that did not change it", h.conf.Node, line)
 		}
 	}
 }
@@ -568,6 +620,9 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 	if !ok || !l.h.owns(v) {
 		c.violate("claim", "%s claims %s, which it does not own", l.h.conf.Node, name)
 		return
+	}
+	if r := &l.reloads; r.claim != 0 && r.claim == l.session && v == l.h.n && call.Op != zkstate.OpGet && call.Op != zkstate.OpExists && c.broken.zk == 0 {
+		c.violate("reload", "%s asked ZooKeeper to %v its claim, which it held, after a reload", l.h.conf.Node, call.Op)
 	}
 	switch call.Op {
 	case zkstate.OpGet:
@@ -685,6 +740,11 @@ func (c *cluster) checkSteady() {
 				c.violate("settled", "%s does not announce its own %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
 			case has && !h.owns(v) && h.python != nil: // a route of its last life, of which it knows nothing
 				announcers--
+			case !h.owns(v) && c.knobs.Standby && h.serves(v):
+				announcers--
+				if want := h.med(v, verdict); !has || r.MED != want || verdict.Reason != daemon.ReasonStandby {
+					c.violate("settled", "%s is a standby of %s, and its ToR has route %v, MED %d, not %d (%v)", h.conf.Node, vipOf(v).Addr(), has, r.MED, want, verdict.Verdict)
+				}
 			case has && !h.owns(v):
 				c.violate("settled", "%s announces %s, which is not its own (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
 			case has && r.MED != 100:
@@ -697,8 +757,10 @@ func (c *cluster) checkSteady() {
 		if _, owner, there := c.zk.Read(claimsPath + "/" + vipOf(v).Addr().String()); !there || owner == 0 {
 			c.violate("settled", "nobody claims %s", vipOf(v).Addr())
 		}
-		if c.fabric.vips[v].server < 0 {
+		if server := c.fabric.vips[v].server; server < 0 {
 			c.violate("settled", "nobody answers for %s", vipOf(v).Addr())
+		} else if !c.knobs.owns(server, v) && !c.knobs.Python {
+			c.violate("settled", "%s is answered by %s, which does not own it", vipOf(v).Addr(), nodeName(server))
 		}
 	}
 	for _, h := range c.hosts {

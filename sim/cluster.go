@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"exazk/sim/exa"
+	"exazk/sim/fault"
 	"exazk/sim/vclock"
 	"exazk/sim/zoo"
 	"exazk/zkstate"
@@ -62,6 +64,7 @@ type cluster struct {
 	telling bool // a story is wanted
 	result  Result
 	broken  faults
+	changes bool // configurations change
 	memo    *zkstate.Memo
 	names   []string    // of the VIPs' claims
 	claimed []time.Time // by VIP: when its claim last came or went
@@ -96,6 +99,7 @@ func (pl *Player) Play(p Plan, tell bool) Result {
 		c.clock.After(10*time.Second, h.tend)
 	}
 	c.arrange(p.Faults)
+	c.changes = slices.ContainsFunc(p.Faults, func(f fault.Fault) bool { return f.Kind == fault.Reload || f.Kind == fault.Reconfigure })
 	c.finish()
 	for c.result.Violation == nil && c.clock.Now().Sub(c.start) < Length {
 		c.clock.Run(c.clock.Now().Add(time.Second))

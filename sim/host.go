@@ -2,9 +2,11 @@ package sim
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"exazk/daemon"
+	"exazk/exabgp"
 	"exazk/sim/exa"
 )
 
@@ -40,6 +42,7 @@ type host struct {
 	lostOut   int         // faults that lose what it sends to its ToR
 	lostIn    int         // and what it should get
 	prefixes  []netip.Prefix
+	record    []exabgp.Route // what the next process is told of this one's routes
 
 	marked   bool        // the maintenance node is there
 	slow     int         // faults that make ExaBGP slow
@@ -54,11 +57,12 @@ type host struct {
 	torDown  time.Time   // since when its ToR has no session; zero while it has one
 	routed   []time.Time // by VIP: since when its ToR has a route; zero while it has none
 	idled    []time.Time // by VIP: since when exazk has decided to withdraw it, and could; zero while it has not
+	dropped  []time.Time // by VIP: when an operator took it out of the configuration, the last time
 	monitors hostMonitors
 }
 
 func newHost(c *cluster, n int) *host {
-	h := &host{c: c, n: n, linkUp: true, conf: c.knobs.config(n, 0), monitors: newHostMonitors(c.knobs.Nodes), routed: make([]time.Time, c.knobs.Nodes), idled: make([]time.Time, c.knobs.Nodes)}
+	h := &host{c: c, n: n, linkUp: true, conf: c.knobs.config(n, 0), monitors: newHostMonitors(c.knobs.Nodes), routed: make([]time.Time, c.knobs.Nodes), idled: make([]time.Time, c.knobs.Nodes), dropped: make([]time.Time, c.knobs.Nodes)}
 	h.prefixes = []netip.Prefix{netip.PrefixFrom(localOf(n), 29)}
 	h.tor = exa.NewTor(c.clock, c.rand, func(_ *exa.Tor, p netip.Prefix) { c.fabric.told(h, p) })
 	k := &c.knobs
@@ -95,7 +99,7 @@ func (h *host) launch() {
 	}
 	h.ending = false
 	h.born++
-	h.frozen = 0
+	h.frozen, h.record = 0, nil // the run-time directory went with its routes
 	h.exabgp.Start()
 	h.changed()
 }
@@ -188,10 +192,32 @@ func (h *host) owns(v int) bool { return h.c.knobs.owns(h.n, v) }
 
 // verdict is what exazk decided about a VIP.
 func (h *host) verdict(v int) (daemon.VIPVerdict, bool) {
-	if h.life == nil || v >= len(h.life.last.Why) {
+	if h.life == nil {
 		return daemon.VIPVerdict{}, false
 	}
-	return h.life.last.Why[v], true
+	why := h.life.last.Why
+	if i := place(len(why), v, h.c.names[v], func(i int) string { return why[i].VIP }); i >= 0 {
+		return why[i], true
+	}
+	return daemon.VIPVerdict{}, false
+}
+
+// place is where a VIP is in a list of the n that are configured: at its number, or before that where others are not; -1 if it is not.
+func place(n, v int, name string, at func(int) string) int {
+	for i := min(v, n-1); i >= 0; i-- {
+		if at(i) == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// serves says that its process is configured with a VIP, its own or another's.
+func (h *host) serves(v int) bool {
+	if h.owns(v) {
+		return true
+	}
+	return h.life != nil && slices.Contains(h.life.conf.Services[0].BackupFor, vipOf(v))
 }
 
 func (h *host) changed() { h.c.changed(h) }

@@ -20,12 +20,19 @@ type known struct {
 	peers     bool        // and so were the status records
 	first     bool        // the next reading of the claims is the first one of a new session
 	session   int64       // the newest
+	read      []bool      // by VIP: its claim was read since it was configured
+	added     []time.Time // by VIP: when a reload configured it
 	seen      []time.Time // by VIP: since when every reading shows that another node claims it; zero if none does
 	blank     bool        // ExaBGP does not tell of its neighbors
 	settle    time.Time   // absences may not count before: all sessions may have been lost
 	unsettled bool        // ZooKeeper went away again before
 	away      time.Time   // since when ZooKeeper is suspended
+	lostAt    time.Time   // since when it is lost
 	stopped   time.Time   // when it was told to stop
+}
+
+func newKnown(vips int) known {
+	return known{seen: make([]time.Time, vips), read: make([]bool, vips), added: make([]time.Time, vips)}
 }
 
 // look is a claim as it was read last. Several readings may be on their way.
@@ -79,7 +86,9 @@ func (l *life) toldByZooKeeper(ev zkstate.Event) {
 			k.settle = l.now().Add(ev.Timeout + ev.Timeout/2 + 2*time.Second)
 		}
 		k.unsettled = ev.State != zkstate.Connected && (k.unsettled || l.now().Before(k.settle))
-		k.store = ev.State
+		if k.store = ev.State; k.store == zkstate.Lost {
+			l.loses()
+		}
 		if ev.State != zkstate.Connected {
 			k.void()
 		}
@@ -101,6 +110,30 @@ func (l *life) toldByZooKeeper(ev zkstate.Event) {
 	}
 }
 
+// loses has it looked whether on_zk_loss is obeyed, and not before zk_loss_after.
+func (l *life) loses() {
+	k, s, c := &l.known, &l.conf.Services[0], l.h.c
+	k.lostAt = l.now()
+	since := k.lostAt
+	if s.OnZKLoss == daemon.PolicyHold || s.Backup == daemon.BackupStandby {
+		return
+	}
+	l.after(s.ZKLossAfter+time.Second, func() {
+		if k.store != zkstate.Lost || !k.lostAt.Equal(since) || !l.resumed.Before(since) || l.leaving {
+			return
+		}
+		for v, name := range c.names {
+			verdict, _ := l.h.verdict(v)
+			switch verdict.Reason {
+			case daemon.ReasonUnclaimed, daemon.ReasonClaimed, daemon.ReasonOutranked, daemon.ReasonOverlap, daemon.ReasonClaimsStale, daemon.ReasonClaimsUnread:
+				if !l.h.owns(v) {
+					c.violate("loss", "ZooKeeper is lost for longer than zk_loss_after, on_zk_loss is %s, and %s decided to %v for %s", s.OnZKLoss, l.h.conf.Node, verdict.Verdict, name)
+				}
+			}
+		}
+	})
+}
+
 // void forgets what may be old by now.
 func (k *known) void() {
 	k.claims, k.peers = false, false
@@ -111,6 +144,10 @@ func (l *life) see(ev zkstate.ClaimsRead) {
 	k := &l.known
 	k.ever, k.claims = true, true
 	for v := range k.seen {
+		if ev.Began.Before(k.added[v]) {
+			continue // it was not asked for
+		}
+		k.read[v] = true
 		holder := ev.Claims[l.h.c.names[v]].Holder
 		switch {
 		case holder == zkstate.Absent, l.h.owns(v) && holder != zkstate.Foreign:
@@ -126,6 +163,9 @@ func (l *life) see(ev zkstate.ClaimsRead) {
 func (l *life) checkFirst(ev zkstate.ClaimsRead) {
 	c := l.h.c
 	for v, name := range c.names {
+		if _, asked := ev.Claims[name]; !asked {
+			continue
+		}
 		_, _, there := c.zk.Read(claimsPath + "/" + name)
 		if said := ev.Claims[name].Holder != zkstate.Absent; said != there && c.claimed[v].Before(l.connected) {
 			c.violate("fresh", "the first reading in a new session of %s says %v of the claim on %s, and that has not been so since before the session", l.h.conf.Node, said, name)
@@ -174,8 +214,12 @@ func (l *life) lacks(v int, was, is daemon.Verdict) string {
 	case daemon.ReasonOverlap, daemon.ReasonClaimsStale, daemon.ReasonDraining:
 		return unless(is.Action == was.Action, "nothing was to change")
 	case daemon.ReasonZooKeeperLost:
-		lost := k.store == zkstate.Lost || k.store == zkstate.Connecting && late
-		return unless(lost && l.h.c.knobs.OnZKLoss == is.Action.String(), "ZooKeeper is not lost, or that is to change nothing")
+		since := k.lostAt
+		if k.store == zkstate.Connecting {
+			since = l.began.Add(s.StartGrace)
+		}
+		lost := (k.store == zkstate.Lost || k.store == zkstate.Connecting && late) && l.now().Sub(since) >= s.ZKLossAfter
+		return unless(lost && l.h.c.knobs.OnZKLoss == is.Action.String(), "ZooKeeper is not lost for long enough, or that is to change nothing")
 	case daemon.ReasonStopping:
 		return unless(!k.stopped.IsZero(), "it was not told to stop")
 	case daemon.ReasonAuthoritative:
@@ -184,9 +228,13 @@ func (l *life) lacks(v int, was, is daemon.Verdict) string {
 		if gives {
 			return unless(!k.seen[v].IsZero() && !l.now().Before(k.seen[v].Add(s.Overlap)), "it has not seen that claimed for overlap since ZooKeeper was last away or it slept")
 		}
-		return unless(k.ever && (k.claims || was.Action != daemon.Hold || was.Reason != daemon.ReasonOverlap), "it has not read the claims, or not since ZooKeeper was last away")
+		return unless(k.read[v] && (k.claims || was.Action != daemon.Hold || was.Reason != daemon.ReasonOverlap), "it has not read the claims, or not since ZooKeeper was last away")
 	case daemon.ReasonUnclaimed:
-		return unless(k.ever, "it has never read the claims")
+		return unless(k.read[v], "it has never read the claims")
+	case daemon.ReasonStandby:
+		return unless(k.flag || late, "it does not know yet whether it is drained")
+	case daemon.ReasonOutranked:
+		return unless(k.read[v] && (!gives || k.peers), "it has not read who claims or announces it")
 	case daemon.ReasonMaintenance:
 		st := statusOf(&l.last)
 		return unless(!gives || k.peers || !l.hears(st), "it has not read who takes over since ZooKeeper was last away or it slept")
@@ -203,6 +251,14 @@ func statusOf(d *daemon.Decision) *zkstate.Status {
 		return st
 	}
 	return &noStatus
+}
+
+// routeIn is what a status record says of a VIP.
+func routeIn(st *zkstate.Status, v int, name string) zkstate.StatusRoute {
+	if i := place(len(st.Routes), v, name, func(i int) string { return st.Routes[i].VIP }); i >= 0 {
+		return st.Routes[i]
+	}
+	return zkstate.StatusRoute{}
 }
 
 func unless(ok bool, lacks string) string {
@@ -245,6 +301,9 @@ func (c *cluster) checkHandover(h *host, v int) {
 			return
 		}
 		_, has := o.tor.Route(vipOf(v))
+		if now.Sub(o.dropped[v]) < c.recovery() {
+			return // it was taken away from it meanwhile
+		}
 		if has && !o.broken() && now.Sub(o.routed[v]) >= s.Overlap/2 && !(o.drained() && now.Sub(o.marks) > 2*time.Second) {
 			return
 		}
@@ -267,14 +326,14 @@ func (c *cluster) wants(h *host, before, d *daemon.Decision) {
 	was, is := statusOf(before), statusOf(d)
 	c.checkPending(h, is)
 	heard := h.life.hears(is)
-	for v := range is.Routes {
-		if !is.Routes[v].Announced {
+	for v := range c.names {
+		if !routeIn(is, v, c.names[v]).Announced {
 			continue
 		}
 		if !heard {
 			c.violate("record", "%s's record says that it announces %s, and it knows that no neighbor hears it", h.conf.Node, vipOf(v).Addr())
 		}
-		if v < len(was.Routes) && was.Routes[v].Announced || !c.answers(h) || h.holds(v) {
+		if routeIn(was, v, c.names[v]).Announced || !c.answers(h) || h.holds(v) {
 			continue
 		}
 		c.violate("record", "%s's record says that it announces %s before ExaBGP has its route", h.conf.Node, vipOf(v).Addr())
@@ -329,9 +388,9 @@ func (l *life) checkGrace() {
 		l.after(l.conf.Services[0].StartGrace+graceSlack, l.checkGrace)
 		return
 	}
-	for v := range l.last.Why {
-		verdict := l.last.Why[v].Verdict
-		if verdict.Action != daemon.Hold || l.leaving || !l.known.stopped.IsZero() {
+	for v := range l.h.c.names {
+		verdict, decided := l.h.verdict(v)
+		if !decided || verdict.Action != daemon.Hold || l.leaving || !l.known.stopped.IsZero() {
 			continue
 		}
 		switch verdict.Reason {
@@ -343,6 +402,6 @@ func (l *life) checkGrace() {
 		default:
 			continue
 		}
-		l.h.c.violate("grace", "%s still does not know what to do with %s after start_grace: %v", l.h.conf.Node, l.h.c.names[v], verdict)
+		l.h.c.violate("grace", "%s still does not know what to do with %s after start_grace: %v", l.h.conf.Node, l.h.c.names[v], verdict.Verdict)
 	}
 }

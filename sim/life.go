@@ -55,7 +55,9 @@ type life struct {
 	read     inbox[zkstate.Input]
 	table    *exabgp.Table
 	want     *zkstate.Want
+	services []zkstate.Service // to be taken over; nil if there are none
 	resync   bool
+	reloads  reloads
 	loopWake alarm
 	exaWake  alarm
 	zkWake   alarm
@@ -64,6 +66,8 @@ type life struct {
 	examineAgain func()
 	examinedThen func()
 
+	started bool // it has begun to check
+	series  int  // of the check: a reload begins another one
 	leaving bool // the loop has ended
 	closed  bool // the store has ended
 	began   time.Time
@@ -116,19 +120,18 @@ func (l *life) now() time.Time { return l.h.c.clock.Now() }
 func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 	h.lives++
 	id := daemon.Identity{Node: conf.Node, Instance: instanceName(h.lives), Version: "sim", Since: h.c.clock.Now()}
-	l := &life{h: h, conf: conf, pipes: pipes, began: h.c.clock.Now(), known: known{seen: make([]time.Time, h.c.knobs.Nodes)}, looks: make([]look, h.c.knobs.Nodes)}
-	l.core = daemon.NewCore(conf, id)
+	l := &life{h: h, conf: conf, pipes: pipes, began: h.c.clock.Now(), known: newKnown(h.c.knobs.Nodes), looks: make([]look, h.c.knobs.Nodes)}
+	l.reloads.quiet = make([]bool, h.c.knobs.Nodes)
+	l.core = daemon.NewCore(conf, id, h.record...)
 	l.writer = exabgp.NewWriter(exabgp.Options{Track: conf.ExaBGP.TrackNeighbors})
 	store := conf.Store(id)
 	store.Memo = h.c.memo
 	l.store = zkstate.NewMachine(store, discard)
-	l.check = health.NewMachine(conf.HealthConfig(&conf.Services[0]).Checks[0])
 	l.events.serve(l, l.step)
 	l.heard.serve(l, l.write)
 	l.read.serve(l, l.keep)
 	l.wroteAll = func(err error) { l.heard.put(exabgp.Written{Err: err}) }
-	l.examineAgain = func() { l.do(l.examine) }
-	l.examinedThen = func() { l.do(l.examined) }
+	l.newCheck()
 	tick := func() { l.early(); l.step(daemon.Tick{}) }
 	l.loopWake.serve(h.c.clock, func() { l.do(tick) })
 	look := func() { l.earlyWrite(); l.write(exabgp.Tick{}) }
@@ -144,6 +147,7 @@ func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 		if h.c.knobs.Links {
 			l.carrier(h.linkUp)
 		}
+		l.started = true
 		l.examine()
 	})
 	l.after(conf.Services[0].StartGrace+graceSlack, l.checkGrace)
@@ -173,15 +177,28 @@ func (l *life) step(ev daemon.Event) {
 	if l.leaving {
 		return
 	}
+	if r, ok := ev.(daemon.Reload); ok && !l.reloads.on {
+		l.reload(r)
+		return
+	}
 	l.count()
 	l.told(ev)
 	d := l.core.Step(l.now(), ev)
+	if !slices.Equal(d.Keys, l.last.Keys) {
+		keys := d.Keys
+		l.after(time.Millisecond, func() { l.h.record = keys })
+	}
 	if d.Table.Epoch != l.last.Table.Epoch || !slices.Equal(d.Table.Routes, l.last.Table.Routes) {
 		table := d.Table
+		l.reloads.moved(l.now())
 		first := l.table == nil
 		if l.table = &table; first {
 			l.after(l.wait(), l.tell)
 		}
+	}
+	if r, ok := ev.(daemon.Reload); ok {
+		l.services = r.Config.Store(daemon.Identity{Node: l.conf.Node}).Services
+		l.nudge()
 	}
 	if !repeats(&d, &l.last) && !d.Want.Equal(l.last.Want) {
 		want := d.Want
@@ -194,6 +211,7 @@ func (l *life) step(ev daemon.Event) {
 	}
 	before := l.last
 	l.last = d
+	l.reloads.wants(d.Want.Claims[l.h.ownKey()])
 	if !l.orphaned() {
 		if l.want != nil {
 			l.h.c.wants(l.h, &before, &d)
@@ -337,6 +355,10 @@ func (l *life) keep(in zkstate.Input) {
 	if l.closed {
 		return
 	}
+	if services := l.services; services != nil {
+		l.services = nil
+		l.act(l.store.Step(l.now(), zkstate.Reconfigured{Services: services}))
+	}
 	if want := l.want; want != nil {
 		l.want = nil
 		l.act(l.store.Step(l.now(), zkstate.SetWant{Want: *want}))
@@ -462,6 +484,24 @@ func (l *life) carrier(up bool) {
 	l.post(daemon.FromLink{Changed: link.Changed{Interface: "eth0", Up: up, Prefixes: l.h.prefixes}})
 }
 
+// newCheck has the check begin anew, without a verdict. What one that runs meanwhile comes to does not count.
+func (l *life) newCheck() {
+	l.series++
+	series := l.series
+	mine := func(f func()) func() {
+		return func() {
+			if l.series == series {
+				f()
+			}
+		}
+	}
+	examine, examined := mine(l.examine), mine(l.examined)
+	l.examineAgain = func() { l.do(examine) }
+	l.examinedThen = func() { l.do(examined) }
+	l.check = health.NewMachine(l.conf.HealthConfig(&l.conf.Services[0]).Checks[0])
+	l.row, l.healthy = 0, health.Unknown
+}
+
 // examine is one run of health.Checker: it begins now, and its end is put down.
 func (l *life) examine() {
 	l.checked, l.hangs = l.now(), l.h.hanging
@@ -491,7 +531,7 @@ func (l *life) examined() {
 
 // recount counts the results by itself.
 func (l *life) recount(ok bool) {
-	k := &l.h.c.knobs
+	k := &l.conf.Services[0].Checks[0]
 	switch {
 	case ok:
 		l.row = max(l.row, 0) + 1

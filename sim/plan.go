@@ -58,12 +58,15 @@ type Knobs struct {
 	DrainStyle    string        `toml:"drain_style"`
 	StartGrace    time.Duration `toml:"start_grace"`
 	OnZKLoss      string        `toml:"on_zk_loss"`
+	ZKLossAfter   time.Duration `toml:"zk_loss_after"`
 	Failback      string        `toml:"failback"`
 	FailbackDelay time.Duration `toml:"failback_delay"`
 	FlapHold      time.Duration `toml:"flap_hold"`
 	LastResort    bool          `toml:"last_resort"`
 	Rise          int           `toml:"rise"`
 	Fall          int           `toml:"fall"`
+	Standby       bool          `toml:"standby"` // backups are announced all the time, worse by their ranks
+	First         bool          `toml:"first"`   // of the backups of an unclaimed VIP only the first living one announces
 }
 
 // Plan is a run before it is played.
@@ -94,6 +97,13 @@ func Draw(seed uint64) Plan {
 	}
 	if one(4) {
 		k.OnZKLoss = []string{"withdraw", "announce"}[r.IntN(2)]
+		k.ZKLossAfter = pick(0, 2*time.Second, 8*time.Second)
+	}
+	switch r.IntN(6) {
+	case 0:
+		k.Standby, k.Shared, k.Python = true, false, false // the Python tool knows no ranks
+	case 1:
+		k.First, k.Shared, k.Python = true, false, false
 	}
 	switch r.IntN(8) {
 	case 0:
@@ -149,6 +159,9 @@ var recipes = [][]fault.Kind{
 	{fault.Maintenance, fault.CutZK, fault.PauseEnsemble, fault.PauseExazk},     // drains that nobody can be seen to take over
 	{fault.SickCheck, fault.FlapCheck},                                          // last resorts
 	{fault.PauseExaBGP, fault.KillExazk, fault.SickCheck},                       // replies that belong to others
+	{fault.Reload, fault.KillExazk, fault.SeverZK, fault.SickCheck},             // what changed, and what is known about it
+	{fault.Reload, fault.SlowExaBGP, fault.ResetSession, fault.PauseExazk},      // a VIP goes while its route is on its way
+	{fault.Reload, fault.Crash, fault.Maintenance, fault.LinkDown},              // one of those who could take over will not
 }
 
 // together has some of what breaks one node's check break those of all, at about the same time: what they look at may be one thing.
@@ -257,17 +270,54 @@ func (k *Knobs) shared(v int) bool {
 	return k.Shared && (k.Python && v == k.Nodes-1 || !k.Python && v == 0)
 }
 
+// backupMED is that of backups, save where an operator changes it, and stepMED what each further rank adds.
+const (
+	backupMED = 200
+	stepMED   = 10
+)
+
+// rank is the place of a node among those that back a VIP up, from 0: they come in the order of the nodes, from the owner on.
+func (k *Knobs) rank(n, v int) int { return (n - v - 1 + k.Nodes) % k.Nodes }
+
+// change is what an operator changes in the configuration of one node.
+type change struct {
+	slower     bool // overlap, drain_timeout and failback_delay
+	med        uint32
+	without    int // VIP that it does not back up any more; -1 if there is none
+	rise, fall int
+}
+
+// change draws what is different in a variant of a node's configuration. In the first, 0, nothing is.
+func (k *Knobs) change(n, variant int) change {
+	ch := change{med: backupMED, without: -1, rise: k.Rise, fall: k.Fall}
+	if variant == 0 {
+		return ch
+	}
+	r := rand.New(rand.NewPCG(k.Seed, 3+uint64(n)<<32+uint64(variant)<<8))
+	if ch.slower = r.IntN(3) == 0; r.IntN(2) == 0 {
+		ch.med += 100
+	}
+	if v := r.IntN(k.Nodes); r.IntN(2) == 0 && !k.owns(n, v) {
+		ch.without = v
+	}
+	if r.IntN(3) == 0 {
+		ch.rise, ch.fall = 1+r.IntN(3), 1+r.IntN(3)
+	}
+	return ch
+}
+
 // config is that of one node. variant is another one each time that an operator changes it.
 func (k *Knobs) config(n, variant int) *daemon.Config {
+	ch := k.change(n, variant)
 	s := daemon.Service{
 		Name: serviceName, OnZKLoss: daemon.Policy(k.OnZKLoss), Overlap: k.Overlap, DrainTimeout: k.DrainTimeout, StartGrace: k.StartGrace,
 		DrainStyle: daemon.DrainStyle(k.DrainStyle), Failback: daemon.Failback(k.Failback), FailbackDelay: k.FailbackDelay,
-		FlapHold: k.FlapHold, LastResort: k.LastResort, MinNeighbors: 1,
+		FlapHold: k.FlapHold, LastResort: k.LastResort, MinNeighbors: 1, ZKLossAfter: k.ZKLossAfter,
 		Backup: daemon.BackupOnDemand, Backups: daemon.BackupsAll, Require: 1,
-		Checks:   []daemon.Check{{Command: "true", Interval: time.Second, FastInterval: 200 * time.Millisecond, Timeout: time.Second, Rise: k.Rise, Fall: k.Fall}},
-		Announce: daemon.Announcement{Own: daemon.Attributes{MED: 100}, Backup: daemon.Attributes{MED: 200}, Drain: daemon.Attributes{MED: 1000}},
+		Checks:   []daemon.Check{{Command: "true", Interval: time.Second, FastInterval: 200 * time.Millisecond, Timeout: time.Second, Rise: ch.rise, Fall: ch.fall}},
+		Announce: daemon.Announcement{Own: daemon.Attributes{MED: 100}, Backup: daemon.Attributes{MED: ch.med}, Drain: daemon.Attributes{MED: 1000}},
 	}
-	if variant%2 == 1 {
+	if ch.slower {
 		s.Overlap, s.DrainTimeout, s.FailbackDelay = k.Overlap*2, k.DrainTimeout+time.Second, k.FailbackDelay/2
 	}
 	node := nodeName(n)
@@ -276,10 +326,25 @@ func (k *Knobs) config(n, variant int) *daemon.Config {
 	s.FailbackPath = failbackPath + "/" + node
 	s.StatusPath = statusPath + "/" + node
 	for i := range k.Nodes {
-		if k.owns(n, i) {
+		switch {
+		case k.owns(n, i):
 			s.Authoritative = append(s.Authoritative, vipOf(i))
-		} else {
+		case i != ch.without:
 			s.BackupFor = append(s.BackupFor, vipOf(i))
+		}
+	}
+	if k.Standby {
+		s.Backup, s.Announce.StepMED = daemon.BackupStandby, stepMED
+	}
+	if k.First {
+		s.Backups = daemon.BackupsFirst
+	}
+	if k.Standby || k.First {
+		s.Order = map[netip.Prefix][]string{}
+		for v := range k.Nodes {
+			for i := 1; i < k.Nodes; i++ {
+				s.Order[vipOf(v)] = append(s.Order[vipOf(v)], nodeName((v+i)%k.Nodes))
+			}
 		}
 	}
 	cfg := &daemon.Config{Node: node, Services: []daemon.Service{s}}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -79,5 +80,53 @@ func TestRefusals(t *testing.T) {
 	}
 	if refused == 0 || r.Violation != nil {
 		t.Errorf("%d commands were refused, and the run ended with %v", refused, r.Violation)
+	}
+}
+
+// TestVariants: a node's first configuration is the plain one; later ones change one thing or the other, and never take its own VIP.
+func TestVariants(t *testing.T) {
+	k := Draw(7).Knobs
+	k.Nodes, k.Shared, k.Standby = 3, false, true
+	seen := map[string]bool{}
+	for variant := range 60 {
+		s := k.config(1, variant).Services[0]
+		if !slices.Equal(s.Authoritative, []netip.Prefix{vipOf(1)}) {
+			t.Fatalf("variant %d has %v as its own", variant, s.Authoritative)
+		}
+		seen["without"] = seen["without"] || len(s.BackupFor) == 1
+		seen["med"] = seen["med"] || s.Announce.Backup.MED == backupMED+100
+		seen["slower"] = seen["slower"] || s.Overlap == 2*k.Overlap
+		seen["check"] = seen["check"] || s.Checks[0].Rise != k.Rise || s.Checks[0].Fall != k.Fall
+		if variant == 0 && (len(s.BackupFor) != 2 || seen["med"] || seen["slower"] || seen["check"]) {
+			t.Errorf("the first configuration is changed: %+v", s)
+		}
+	}
+	if len(seen) != 4 || !seen["without"] || !seen["med"] || !seen["slower"] || !seen["check"] {
+		t.Errorf("of what may change only %v does in 60 variants", seen)
+	}
+	s := k.config(1, 0).Services[0]
+	if order, want := s.Order[vipOf(0)], []string{"node2", "node3"}; !slices.Equal(order, want) || k.rank(1, 0) != 0 || k.rank(2, 0) != 1 || k.rank(0, 2) != 0 {
+		t.Errorf("the order of the first VIP's backups is %v, want %v, and ranks %d %d %d, want 0 1 0", order, want, k.rank(1, 0), k.rank(2, 0), k.rank(0, 2))
+	}
+}
+
+// TestNewKnobsAreRare: what is known stays tested as it was in most seeds.
+func TestNewKnobsAreRare(t *testing.T) {
+	plain, standby, first, after := 0, 0, 0, 0
+	const n = 3000
+	for seed := range uint64(n) {
+		switch k := Draw(seed).Knobs; {
+		case k.Standby:
+			standby++
+		case k.First:
+			first++
+		case k.ZKLossAfter > 0:
+			after++
+		default:
+			plain++
+		}
+	}
+	if plain < n/2 || standby < n/20 || first < n/20 || after < n/20 {
+		t.Errorf("of %d seeds %d are plain, %d have standby, %d first, %d zk_loss_after", n, plain, standby, first, after)
 	}
 }

@@ -19,7 +19,7 @@ const (
 	KillExazk                 // SIGKILL; ExaBGP starts it again. A moment
 	TermExazk                 // SIGTERM; the same. A moment
 	PauseExazk                // SIGSTOP for For
-	Reconfigure               // exazk gets SIGKILL, and the new one has another overlap, drain_timeout or failback_delay. A moment
+	Reconfigure               // exazk gets SIGKILL, and the new one has another configuration. A moment
 	KillExaBGP                // SIGKILL, with its processes; started again after For
 	RestartExaBGP             // stopped and started as systemd does: drained first, down for For
 	PauseExaBGP               // SIGSTOP for For
@@ -43,13 +43,14 @@ const (
 	Maintenance               // an operator creates the maintenance node, and deletes it after For
 	Until                     // the same, but it ends by what is written in it
 	Failback                  // an operator's word to take VIPs back. A moment
+	Reload                    // exazk takes another configuration over while it runs. A moment
 	kinds
 )
 
 var names = [kinds]string{
 	"crash", "kill-exazk", "term-exazk", "pause-exazk", "reconfigure", "kill-exabgp", "restart-exabgp", "pause-exabgp", "slow-exabgp",
 	"sick-check", "hang-check", "flap-check", "link-down", "silent-link", "reset-session", "cut-zk", "cut-server", "sever-zk", "isolate",
-	"kill-server", "pause-server", "kill-ensemble", "pause-ensemble", "roll-ensemble", "lag-server", "maintenance", "until", "failback",
+	"kill-server", "pause-server", "kill-ensemble", "pause-ensemble", "roll-ensemble", "lag-server", "maintenance", "until", "failback", "reload",
 }
 
 func (k Kind) String() string { return names[k] }
@@ -57,7 +58,7 @@ func (k Kind) String() string { return names[k] }
 // Planned says that an operator means it, so that nobody may notice.
 func (k Kind) Planned() bool {
 	switch k {
-	case KillExazk, TermExazk, Reconfigure, RestartExaBGP, Maintenance, Until, Failback:
+	case KillExazk, TermExazk, Reconfigure, RestartExaBGP, Maintenance, Until, Failback, Reload:
 		return true
 	}
 	return false
@@ -66,7 +67,7 @@ func (k Kind) Planned() bool {
 // Moment says that it has no length.
 func (k Kind) Moment() bool {
 	switch k {
-	case KillExazk, TermExazk, Reconfigure, ResetSession, SeverZK, Failback:
+	case KillExazk, TermExazk, Reconfigure, ResetSession, SeverZK, Failback, Reload:
 		return true
 	}
 	return false

@@ -16,6 +16,7 @@ import (
 // unable lists what the lab cannot do, and why.
 var unable = map[fault.Kind]string{
 	fault.LagServer: "a delay of a server's packets would delay its clients and the elections as well, and a server that is only behind cannot be had from outside",
+	fault.Reload:    "its rules know no other configuration of a process that runs; reconfigure starts another one",
 }
 
 // ExaBGP 4.2 ends itself when a process of it was started more than 5 times within a clock's period of 64 s

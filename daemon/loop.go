@@ -123,6 +123,7 @@ func (l *Loop) step(ev Event) {
 	}
 	if r, ok := ev.(Reload); ok {
 		l.store.Reconfigure(r.Config.Store(l.core.id).Services)
+		l.logRemoved(d)
 	}
 	if !d.Want.Equal(l.last.Want) {
 		l.store.Set(d.Want)
@@ -163,6 +164,15 @@ func (l *Loop) logVerdicts(d Decision) {
 			log.Warn("verdict changed")
 		default:
 			log.Info("verdict changed")
+		}
+	}
+}
+
+// logRemoved writes one line for every VIP that left the configuration.
+func (l *Loop) logRemoved(d Decision) {
+	for _, was := range l.last.Why {
+		if !slices.ContainsFunc(d.Why, func(w VIPVerdict) bool { return w.VIP == was.VIP }) {
+			l.log.WithFields(logrus.Fields{"service": was.Service, "vip": was.VIP, "from": was.Action.String(), "to": Withdraw.String()}).Info("vip left the configuration")
 		}
 	}
 }

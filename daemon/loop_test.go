@@ -280,3 +280,28 @@ func TestLoopTakesLinksAndNamesEvents(t *testing.T) {
 		}
 	})
 }
+
+// TestLoopLogsRemovedVIPs has a file lose a VIP, and another one move to another service, which is no loss.
+func TestLoopLogsRemovedVIPs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, log := newTestLoop(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go l.Run(ctx)
+		for _, ev := range steadyState {
+			l.Post(ctx, ev)
+		}
+		time.Sleep(2 * time.Second)
+		next := strings.Replace(storyConfig, `["10.20.255.2", "10.20.255.3"]`, "[]", 1) + "[[service]]\nname = \"b\"\nbackup_for = [\"10.20.255.3\"]\ncheck = {command = \"true\"}\n"
+		cfg, err := ParseConfig("f.toml", next)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		l.Post(ctx, Reload{cfg})
+		synctest.Wait()
+		if want := `level=info msg="vip left the configuration" from=withdraw service=apex to=withdraw vip=10.20.255.2`; !strings.Contains(log.String(), want) || strings.Count(log.String(), "left the configuration") != 1 {
+			t.Errorf("want %q once in the log:\n%s", want, log)
+		}
+	})
+}

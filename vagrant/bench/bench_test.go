@@ -40,8 +40,11 @@ func TestScenariosAreTold(t *testing.T) {
 		if !waits && !s.limits.manyUpdates {
 			t.Errorf("%s: nothing is waited for", s.name)
 		}
-		if (s.limits.gap > 0) != (s.limits.bound != "") || s.limits.steady <= 0 {
+		if (s.limits.gap > 0) != (s.limits.bound != "") || (s.limits.steady > 0) == s.fabric {
 			t.Errorf("%s: limits %+v", s.name, s.limits)
+		}
+		if s.standby && !s.anycast || s.fabric && !s.standby {
+			t.Errorf("%s: standby backups have nothing to be compared with, or nobody plays it", s.name)
 		}
 		if s.ensemble && s.anycast {
 			t.Errorf("%s: the baseline has no ZooKeeper", s.name)
@@ -107,6 +110,29 @@ func TestViolations(t *testing.T) {
 }
 
 // A later call about some scenarios must leave the results of the others where they are.
+// Standby backups may lose as much as the baseline does and 20 ms, by the longest gap of all runs.
+func TestStandbyIsComparedWithAnycast(t *testing.T) {
+	played := func(gaps ...time.Duration) results {
+		r := results{Runs: []result{{Scenario: "host-lost", Variant: anycast, Gap: 4 * time.Millisecond}, {Scenario: "host-lost", Variant: anycast, Gap: 7 * time.Millisecond}}}
+		for _, gap := range gaps {
+			r.Runs = append(r.Runs, result{Scenario: "host-lost", Variant: standby, Lost: 1, Gap: gap})
+		}
+		return r
+	}
+	good, bad := played(27*time.Millisecond, 0), played(0, 28*time.Millisecond)
+	if all := good.violations(scenarios()); len(all) > 0 {
+		t.Errorf("as much as is allowed: %q", all)
+	}
+	want := "host-lost (standby): longest gap 28ms, want at most 27ms: that of anycast and 20ms"
+	if all := bad.violations(scenarios()); len(all) != 1 || all[0] != want {
+		t.Errorf("got %q, want %q", all, want)
+	}
+	text := string(page(bad, scenarios()))
+	if row := "| [Host lost](#host-lost) | 2 | 1 (2) | 28 ms | 2 | 0 (0) | 7 ms |"; !strings.Contains(strings.ReplaceAll(text, "**0**", "0 (0)"), row) {
+		t.Errorf("no row %q in\n%s", row, text)
+	}
+}
+
 func TestResultsAreKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "r.json")
 	if got, err := readResults(path); err != nil || len(got.Runs) > 0 {
@@ -193,7 +219,8 @@ func TestJobs(t *testing.T) {
 	}
 	all := of()
 	for name, want := range map[string]int{"exazk upgrade": 20, "exazk leader-frozen": 20, "exazk check-failure": 5, "anycast check-failure": 5,
-		"exazk flap-long": 1, "anycast flap-long": 1, "anycast upgrade": 0, "anycast zookeeper-outage": 0} {
+		"exazk flap-long": 1, "anycast flap-long": 1, "anycast upgrade": 0, "anycast zookeeper-outage": 0,
+		"standby host-lost": 5, "standby check-failure": 0, "standby host-lost-alone": 5, "anycast host-lost-alone": 5, "exazk host-lost-alone": 0} {
 		if all[name] != want {
 			t.Errorf("%s: %d runs, want %d", name, all[name], want)
 		}

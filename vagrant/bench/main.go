@@ -74,7 +74,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.IntVar(&o.runs, "runs", 0, "runs of each scenario; 0 for 20 where nothing may be lost, 1 of three minutes and 5 else")
-	only := flags.String("only", "", "`regexp` of the scenarios to play, \"name\" and \"name-anycast\"; empty for all")
+	only := flags.String("only", "", "`regexp` of the scenarios to play, \"name\", \"name-standby\" and \"name-anycast\"; empty for all")
 	flags.StringVar(&o.out, "out", "docs", "`directory` of failover.md and failover/")
 	flags.StringVar(&o.json, "json", filepath.Join("bin", "failover.json"), "`file` of the raw results")
 	flags.StringVar(&o.root, "root", ".", "`directory` of the sources")
@@ -101,13 +101,24 @@ type job struct {
 	runs     int
 }
 
+// isFor says whether a scenario is played on a kind of lab.
+func (s scenario) isFor(k kind) bool {
+	switch k.variant {
+	case standby:
+		return s.standby
+	case anycast:
+		return s.anycast
+	}
+	return s.ensemble == k.ensemble && !s.fabric
+}
+
 // jobs lists what is asked for: those on the same kind of lab next to each other, since a lab takes a while to build.
 func (o options) jobs() []job {
 	var all []job
-	for _, k := range []kind{{exazk, false}, {exazk, true}, {anycast, false}} {
+	for _, k := range []kind{{exazk, false}, {exazk, true}, {standby, false}, {anycast, false}} {
 		for _, s := range scenarios() {
 			name := strings.TrimSuffix(pictureName(s.name, k.variant), ".svg")
-			if k.variant == exazk && s.ensemble != k.ensemble || k.variant == anycast && !s.anycast || !o.only.MatchString(name) {
+			if !s.isFor(k) || !o.only.MatchString(name) {
 				continue
 			}
 			j := job{s, k.variant, 5}

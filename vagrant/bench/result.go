@@ -86,14 +86,15 @@ func sum(runs []result) outcome {
 	return o
 }
 
-// faults says in what a run of exazk went beyond its limits. The baseline has none, except that it must have been played.
+// faults says in what a run of exazk went beyond its limits. The baseline has none, except that it must have been played; with
+// standby backups it is the limit, see beyondAnycast.
 func (l limits) faults(r result) []string {
 	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	if r.Error != "" {
 		add("%s", r.Error)
 	}
-	if r.Variant == anycast {
+	if r.Variant != exazk {
 		return all
 	}
 	if l.gap == 0 && r.Lost > 0 {
@@ -119,7 +120,10 @@ func ms(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 func (r results) violations(list []scenario) []string {
 	var all []string
 	for _, s := range list {
-		for _, v := range []variant{exazk, anycast} {
+		if fault := r.beyondAnycast(s); fault != "" {
+			all = append(all, fmt.Sprintf("%s (%s): %s", s.name, standby, fault))
+		}
+		for _, v := range variants {
 			for i, run := range r.of(s.name, v) {
 				for _, f := range s.limits.faults(run) {
 					all = append(all, fmt.Sprintf("%s (%s, run %d, %s): %s", s.name, v, i+1, run.Victim, strings.ReplaceAll(f, "\n", " / ")))
@@ -128,6 +132,15 @@ func (r results) violations(list []scenario) []string {
 		}
 	}
 	return all
+}
+
+// beyondAnycast says in what standby backups lost more than the baseline did; "" if in nothing, or where one was not played.
+func (r results) beyondAnycast(s scenario) string {
+	o, a := sum(r.of(s.name, standby)), sum(r.of(s.name, anycast))
+	if o.runs == 0 || a.runs == 0 || o.gap <= a.gap+overAnycast {
+		return ""
+	}
+	return fmt.Sprintf("longest gap %v, want at most %v: that of anycast and %v", ms(o.gap), ms(a.gap+overAnycast), overAnycast)
 }
 
 // replace takes the runs of a scenario and variant out, and puts those in.

@@ -81,6 +81,7 @@ func (w *worker) raise(ctx context.Context, k kind) error {
 		ConfigDir: filepath.Join(w.opt.root, "configs"), BirdDir: filepath.Join(w.opt.root, "vagrant", "bird"),
 	}
 	o.Dir = filepath.Join(w.dir, o.Prefix)
+	o.Standby = k.variant == standby
 	if k.ensemble {
 		o.ZKServers = 3
 	}

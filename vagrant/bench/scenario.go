@@ -9,8 +9,12 @@ type variant string
 
 const (
 	exazk   variant = "exazk"
+	standby variant = "standby" // exazk with backups that announce all the time
 	anycast variant = "anycast" // ExaBGP's own healthcheck: every node announces every VIP for as long as its check succeeds
 )
+
+// variants in the order of the page.
+var variants = []variant{exazk, standby, anycast}
 
 // Timers of the lab, from its sample configurations.
 const (
@@ -30,6 +34,8 @@ type scenario struct {
 	ends     bool   // the process of the victim's ExaBGP, which must not end too often
 	ensemble bool   // on three ZooKeeper servers instead of one
 	anycast  bool   // means something without exazk too
+	standby  bool   // is also played with standby backups
+	fabric   bool   // is not played with backups on demand, for they need ZooKeeper
 	limits   limits
 
 	before []step // while nobody looks
@@ -78,7 +84,7 @@ const settled = 2*sessionTimeout + 2*time.Second
 
 // scenarios lists everything in the order of the page.
 func scenarios() []scenario {
-	return append(append(plannedOnes(), zooKeeperOnes()...), append(failures(), flaps()...)...)
+	return append(append(plannedOnes(), zooKeeperOnes()...), append(append(failures(), withoutZooKeeper()...), flaps()...)...)
 }
 
 func plannedOnes() []scenario {
@@ -193,7 +199,7 @@ func failures() []scenario {
 			during: []step{takeover("web server of LB dies", (*take).stopWeb, time.Second/2), back("it starts", (*take).startWeb)},
 			after:  []step{{do: (*take).forget, until: (*take).steadyReborn}},
 		}, {
-			name: "link-down", title: "ToR link down", anycast: true,
+			name: "link-down", title: "ToR link down", anycast: true, standby: true,
 			limits: failure(converge, "300 ms", "", soon, 1, 2),
 			what:   "The cable between a load balancer and its ToR is pulled for two seconds, less than the hold time, and plugged in again.",
 			during: []step{takeover("link of LB down", (*take).linkDown, 1500*time.Millisecond), back("link up", (*take).linkUp)},
@@ -204,12 +210,12 @@ func failures() []scenario {
 				"further attempt (4.2: up to 60 s); how long the return takes is mostly that.",
 			during: []step{takeover("link of LB down", (*take).linkDown, holdTime+time.Second), back("link up", (*take).linkUp)},
 		}, {
-			name: "exabgp-sigkill", title: "ExaBGP gets SIGKILL", anycast: true,
+			name: "exabgp-sigkill", title: "ExaBGP gets SIGKILL", anycast: true, standby: true,
 			limits: failure(converge, "300 ms", "", soon, 1, 2),
 			what:   "ExaBGP dies, and its processes with it. It is started again.",
 			during: []step{takeover("ExaBGP on LB gets SIGKILL", (*take).killExaBGP, time.Second), back("it starts", (*take).startExaBGP)},
 		}, {
-			name: "host-lost", title: "Host lost", anycast: true,
+			name: "host-lost", title: "Host lost", anycast: true, standby: true,
 			limits: failure(expiry, "session timeout 4 s + 300 ms", "session", soon, 1, 2),
 			what: "A load balancer loses its power. Its ToR drops the routes at once, but the other nodes learn of it only when its " +
 				"ZooKeeper session ends, which the server looks for once a tick.",
@@ -228,6 +234,35 @@ func failures() []scenario {
 				{"", (*take).startVictim, nil, 0, nil},
 				back("LB boots", (*take).boot),
 			},
+		},
+	}
+}
+
+// overAnycast is how much longer than the baseline's a gap with standby backups may be: the fabric fails over alone in both.
+const overAnycast = 20 * time.Millisecond
+
+// withoutZooKeeper are failures that the fabric must bear alone: ZooKeeper is away, for the baseline there is none.
+func withoutZooKeeper() []scenario {
+	away := []step{{"", (*take).stopZK, nil, sessionTimeout + time.Second, (*take).steady}}
+	alone := func(text string, do func(*take) error) []step {
+		return []step{{text, do, (*take).takenOver, time.Second, (*take).takenOver}}
+	}
+	back := func(do func(*take) error) []step {
+		return []step{{do: (*take).startZK}, {do: do, until: (*take).steady}}
+	}
+	return []scenario{
+		{
+			name: "host-lost-alone", title: "Host lost without ZooKeeper", anycast: true, standby: true, fabric: true,
+			what:   "A load balancer loses its power while ZooKeeper is away.",
+			before: away, during: alone("LB loses power", (*take).crash), after: back((*take).boot),
+		}, {
+			name: "link-down-alone", title: "ToR link down without ZooKeeper", anycast: true, standby: true, fabric: true,
+			what:   "The cable between a load balancer and its ToR is pulled while ZooKeeper is away.",
+			before: away, during: alone("link of LB down", (*take).linkDown), after: back((*take).linkUp),
+		}, {
+			name: "exabgp-sigkill-alone", title: "ExaBGP gets SIGKILL without ZooKeeper", anycast: true, standby: true, fabric: true,
+			what:   "ExaBGP dies while ZooKeeper is away.",
+			before: away, during: alone("ExaBGP on LB gets SIGKILL", (*take).killExaBGP), after: back((*take).startExaBGP),
 		},
 	}
 }

@@ -93,9 +93,9 @@ func (t *take) await(limit time.Duration, ask func(*take) error) (time.Duration,
 
 // What may be seen from outside.
 
-// steady is the state that everything returns to: with exazk each VIP at its owner alone, in the baseline at all three nodes.
+// steady is the state that everything returns to: with exazk each VIP at its owner, in the baseline at all three nodes.
 func (t *take) steady() error {
-	if t.variant == exazk {
+	if t.variant != anycast {
 		return t.lab.Steady(t.ctx)
 	}
 	return t.announced(lab.VIPs(), lab.Balancers())
@@ -104,7 +104,7 @@ func (t *take) steady() error {
 // takenOver says whether the victim's VIP is in the hands of the other nodes; in the baseline, whether every VIP is.
 func (t *take) takenOver() error {
 	vips := lab.VIPs()
-	if t.variant == exazk {
+	if t.variant != anycast {
 		vips = []netip.Addr{t.vip()}
 	}
 	return t.announced(vips, slices.Delete(lab.Balancers(), t.index(), t.index()+1))
@@ -351,6 +351,21 @@ func (t *take) forget() error {
 
 func (t *take) zkVanish() error {
 	return errors.Join(t.lab.CutZKServers(), t.lab.StopZK())
+}
+
+// stopZK and startZK: the baseline has none.
+func (t *take) stopZK() error {
+	if t.variant == anycast {
+		return nil
+	}
+	return t.lab.StopZK()
+}
+
+func (t *take) startZK() error {
+	if t.variant == anycast {
+		return nil
+	}
+	return t.lab.StartZK(t.ctx)
 }
 
 func (t *take) zkStartUnseen() error { return t.lab.StartZK(t.ctx) }

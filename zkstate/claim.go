@@ -253,7 +253,7 @@ func (m *Machine) createClaim(s *service, c *claim) {
 // claim that is not a ghost any more, as ZooKeeper compares versions of data only.
 func (m *Machine) takeOver(s *service, c *claim) {
 	m.readClaim(s, c, func(seen Claim, _ int64, err error) {
-		if err != nil || seen.Holder != Ghost {
+		if err != nil || seen.Holder != Ghost || m.wish(s, c) != Hold { // an answer may take long, and something else be wanted by then
 			m.attempted(s, c, "get", err)
 			return
 		}
@@ -269,7 +269,7 @@ func (m *Machine) takeOver(s *service, c *claim) {
 // release deletes a claim that is ours or our ghost's, after a last look.
 func (m *Machine) release(s *service, c *claim) {
 	m.readClaim(s, c, func(seen Claim, _ int64, err error) {
-		if err != nil || seen.Holder != Own && seen.Holder != Ghost {
+		if err != nil || seen.Holder != Own && seen.Holder != Ghost || m.wish(s, c) != Release {
 			m.attempted(s, c, "get", err)
 			return
 		}

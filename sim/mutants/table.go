@@ -25,12 +25,17 @@ const (
 	busy       = "busy: no process steps without end at one instant"
 	timely     = "timely: a step that comes before Wake, with news that does not matter, decides nothing new"
 	idle       = "idle: when nothing has happened for long nothing is written"
+	reload     = "reload: a reload moves no route and no claim but those of what changed"
+	removed    = "removed: a VIP that was taken out of the configuration is withdrawn"
+	first      = "first: with backups = \"first\" one backup announces"
+	loss       = "loss: on_zk_loss is obeyed when zk_loss_after has passed"
+	planned    = "planned: nobody notices what operators mean"
 )
 
 // All lists the mutants, those of one package next to each other. It is made anew for each caller.
 func All() []Mutant {
 	var all []Mutant
-	for _, some := range [][]Mutant{policy(), knowledge(), timers(), handover(), neighbors(), routes(), writer(), session(), readings(), checks()} {
+	for _, some := range [][]Mutant{policy(), knowledge(), timers(), handover(), neighbors(), routes(), writer(), session(), readings(), checks(), ranks(), reloads()} {
 		all = append(all, some...)
 	}
 	return all
@@ -549,6 +554,109 @@ func checks() []Mutant {
 			What: "a node whose check passes once by chance announces again",
 			Old:  `case m.ok && m.row >= m.rise:`,
 			New:  `case m.ok && m.row+1 >= m.rise:`,
+		},
+	}
+}
+
+// ranks is about standby backups, the order of backups, and zk_loss_after.
+func ranks() []Mutant {
+	return []Mutant{
+		{
+			Name: "rank-ignored", File: "daemon/state.go", Expect: reason,
+			What: "all standby backups look the same: the fabric sends users to any of them",
+			Old:  `rank := len(v.before) + 1`,
+			New:  `rank := min(1, len(v.before)+1)`,
+		},
+		{
+			Name: "standby-withdrawn-on-claim", File: "daemon/core.go", Expect: settled,
+			What: "a standby backup withdraws when the owner claims, and the fabric has nothing to fail over to",
+			Old:  `case f.Standby && !f.Authoritative:`,
+			New:  `case f.Standby && !f.Authoritative && f.Claim != ClaimPresent:`,
+		},
+		{
+			Name: "outranked-never", File: "daemon/rank.go", Expect: first,
+			What: "a backup does not leave an unclaimed VIP to the one that comes before it: more and more of them announce",
+			Old:  `v.ahead = BeforeServes`,
+			New:  `v.ahead = BeforeNone`,
+		},
+		{
+			Name: "outranked-at-once", File: "daemon/rank.go", Expect: planned,
+			What: "a backup leaves an unclaimed VIP to one whose route the network does not know yet",
+			Old:  `case leader != "" && !now.Before(v.led.Add(s.conf.Overlap)):`,
+			New:  `case leader != "":`,
+		},
+		{
+			Name: "outranked-by-old-records", File: "daemon/core.go", Expect: blind,
+			What: "a backup withdraws because of a record that it read before ZooKeeper was away",
+			Old:  `case f.Before == BeforeServes && !(f.Last == Announce && f.Others == OthersUnread), `,
+			New:  `case f.Before == BeforeServes, `,
+		},
+		{
+			Name: "outranked-by-leaving", File: "daemon/rank.go", Expect: planned,
+			What: "a backup waits for one that is about to end",
+			Old:  `if r.Reason == string(ReasonStopping) || r.Reason == string(ReasonDraining) {`,
+			New:  `if r.Reason == string(ReasonDraining) {`,
+		},
+		{
+			Name: "zk-loss-after-ignored", File: "daemon/state.go", Expect: blind,
+			What: "on_zk_loss is obeyed as soon as ZooKeeper is lost",
+			Old:  `return !since.IsZero() && !now.Before(since.Add(s.conf.ZKLossAfter))`,
+			New:  `return !since.IsZero() && !now.Before(since)`,
+		},
+		{
+			Name: "zk-loss-after-forgotten", File: "daemon/state.go", Expect: loss,
+			What: "nothing wakes the core when zk_loss_after has passed",
+			Old:  `consider(since.Add(s.conf.ZKLossAfter))`,
+			New:  `consider(since)`,
+		},
+	}
+}
+
+// reloads is about another configuration while the process runs, or between two.
+func reloads() []Mutant {
+	const file = "daemon/reload.go"
+	return []Mutant{
+		{
+			Name: "reload-forgets-removed", File: file, Expect: removed,
+			What: "a VIP that a reload takes out of the configuration is announced for as long as ExaBGP lives",
+			Old:  `c.remember(gone)`,
+			New:  `_ = gone`,
+		},
+		{
+			Name: "restart-forgets-removed", File: "daemon/state.go", Expect: removed,
+			What: "the same where the configuration changed while no process ran",
+			Old:  `c.remember(before)`,
+			New:  `c.remember(nil)`,
+		},
+		{
+			Name: "reload-forgets-claims", File: file, Expect: reload,
+			What: "a reload makes of every claim one that was never read: own VIPs and backups hold",
+			Old:  `if next.authoritative != o.authoritative || !sameClaim {`,
+			New:  `if next.authoritative == o.authoritative || !sameClaim {`,
+		},
+		{
+			Name: "reload-forgets-routes", File: file, Expect: reload,
+			What: "a reload knows of no route what ExaBGP acknowledged: it writes all of them again, and gives claims up",
+			Old:  `*a = b`,
+			New:  `a.want.Serial = b.want.Serial`,
+		},
+		{
+			Name: "reload-keeps-attributes", File: file, Expect: reason,
+			What: "another MED counts for VIPs only that are new",
+			Old:  `a.attrs = attrs`,
+			New:  `_ = attrs`,
+		},
+		{
+			Name: "reload-keeps-serials", File: file, Expect: reason,
+			What: "a VIP that goes and comes back wants a route that ExaBGP has acknowledged before, and waits for that for ever",
+			Old:  `if a := &v.adverts[i]; a.want == (exabgp.Route{}) {`,
+			New:  `if a := &v.adverts[i]; a.want == (exabgp.Route{}) && serial == 0 {`,
+		},
+		{
+			Name: "reload-reads-nothing", File: "zkstate/state.go", Expect: settled,
+			What: "a VIP that a reload adds is never looked up in ZooKeeper, and this node never takes it over",
+			Old:  `m.reconfigure(in.Services)`,
+			New:  `_ = in`,
 		},
 	}
 }

@@ -341,10 +341,10 @@ func (s *story) parseZooKeeper(w []string) Event {
 		return FromZooKeeper{zkstate.MaintenanceRead{Service: w[1], Began: s.now, Present: w[2] == "present", Data: []byte(strings.Join(w[3:], " "))}}
 	case "failback":
 		return FromZooKeeper{zkstate.FailbackRead{Service: w[1], Began: s.now, Present: w[2] == "present", Data: []byte("{}")}}
-	case "peers": // peers apex node2:10.20.255.1,10.20.255.2 node3: node4!10.20.255.3 (as a last resort) node5~10.20.255.3 (drained)
+	case "peers": // peers apex node2:10.20.255.1,10.20.255.2 node3: node4!10.20.255.3 (as a last resort) node5~10.20.255.3 (drained) node6^10.20.255.3 (overlap)
 		peers := map[string]zkstate.Status{}
 		for _, item := range w[2:] {
-			at := strings.IndexAny(item, ":!~")
+			at := strings.IndexAny(item, ":!~^")
 			node, kind, vips := item[:at], item[at], item[at+1:]
 			st := zkstate.Status{Node: node, LastResort: kind == '!'}
 			if kind == '~' {
@@ -355,7 +355,11 @@ func (s *story) parseZooKeeper(w []string) Event {
 				if strings.TrimPrefix(node, "node") == strings.TrimPrefix(vip, "10.20.255.") {
 					role = Authoritative
 				}
-				st.Routes = append(st.Routes, zkstate.StatusRoute{VIP: vip, Announced: vip != "", Role: role.String()})
+				r := zkstate.StatusRoute{VIP: vip, Announced: vip != "", Role: role.String()}
+				if kind == '^' {
+					r.Reason = string(ReasonOverlap)
+				}
+				st.Routes = append(st.Routes, r)
 			}
 			peers[node] = st
 		}

@@ -9,7 +9,6 @@ import (
 
 	"exazk/exabgp"
 	"exazk/health"
-	"exazk/link"
 	"exazk/zkstate"
 )
 
@@ -63,10 +62,10 @@ type Core struct {
 	last     time.Time     // of the Step before
 
 	epoch     uint64
-	neighbors []neighbor              // sorted by peer, then local address
-	heard     time.Time               // since when a neighbor is up; zero while none is
-	links     map[string]link.Changed // by interface; see linkDown for why their order does not matter
-	listed    bool                    // something is known about neighbors
+	neighbors []neighbor      // sorted by peer, then local address
+	heard     time.Time       // since when a neighbor is up; zero while none is
+	links     map[string]wire // by interface; see linkDown for why their order does not matter
+	listed    bool            // something is known about neighbors
 
 	zk        zkstate.SessionChanged
 	everRead  bool      // a session was connected in this life
@@ -145,7 +144,7 @@ type vip struct {
 
 // NewCore makes a Core that knows nothing yet. The first Step's time is its start.
 func NewCore(cfg *Config, id Identity) *Core {
-	c := &Core{id: id, links: map[string]link.Changed{}, track: cfg.ExaBGP.TrackNeighbors, tracking: cfg.ExaBGP.TrackNeighbors, only: cfg.ExaBGP.Neighbors, holdTime: cfg.ExaBGP.HoldTime}
+	c := &Core{id: id, links: map[string]wire{}, track: cfg.ExaBGP.TrackNeighbors, tracking: cfg.ExaBGP.TrackNeighbors, only: cfg.ExaBGP.Neighbors, holdTime: cfg.ExaBGP.HoldTime}
 	for i := range cfg.Services {
 		conf := &cfg.Services[i]
 		s := &service{conf: conf, health: health.Changed{Service: conf.Name}}

@@ -230,8 +230,8 @@ func handover() []Mutant {
 		{
 			Name: "taker-is-drained-too", File: file, Expect: handedOver,
 			What: "two nodes that are drained at once take each other for the one that takes over, and both withdraw",
-			Old:  `return r.Announced && r.Reason != string(ReasonDraining) && st.Maintenance != PresencePresent.String()`,
-			New:  `return r.Announced`,
+			Old:  `return r.Announced && !leaves && st.Maintenance != PresencePresent.String()`,
+			New:  `return r.Announced && (leaves || true)`,
 		},
 		{
 			Name: "taker-is-not-seen", File: file, Expect: blind,

@@ -54,7 +54,6 @@ func (c *Core) stepDrain(now time.Time, s *service) {
 }
 
 func (c *Core) stepHandover(now time.Time, s *service, v *vip) {
-	begins := v.drain != Draining
 	v.drain = Draining
 	node, taken := s.announcedBy(v.name, v.taker)
 	taken = taken && s.peersRead && !now.Before(c.settle) // right after a loss the record may be that of a dead node
@@ -63,9 +62,6 @@ func (c *Core) stepHandover(now time.Time, s *service, v *vip) {
 		v.taker, v.taken = "", time.Time{}
 	case node != v.taker:
 		v.taker, v.taken = node, now
-		if begins && s.conf.Backup != BackupStandby { // it may be about to end that because of our claim: it must know that this is gone
-			v.taken = now.Add(recordDelay)
-		}
 	}
 	switch {
 	case v.last.Action == Withdraw, c.listed && !c.audible(s):
@@ -88,9 +84,11 @@ func (c *Core) drainDeadline(s *service) time.Time {
 }
 
 // stays says whether a node announces a route and has no plan to give it up. Two nodes that are drained at once must not
-// take each other for the one that takes over.
+// take each other for the one that takes over, nor a node that is drained just after it came back one that is about to leave
+// the VIP to it.
 func stays(st zkstate.Status, r zkstate.StatusRoute) bool {
-	return r.Announced && r.Reason != string(ReasonDraining) && st.Maintenance != PresencePresent.String()
+	leaves := r.Reason == string(ReasonDraining) || r.Reason == string(ReasonOverlap)
+	return r.Announced && !leaves && st.Maintenance != PresencePresent.String()
 }
 
 // announcedBy finds a node whose status record says that it announces a VIP, is heard, and means to go on: the given one

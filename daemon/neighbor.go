@@ -21,6 +21,7 @@ type neighbor struct {
 	spoke  time.Time // when its last keepalive came; zero until one came in this session
 	silent bool      // it was cut because nothing was heard for the hold time
 	young  bool      // the session came up after the link was last seen to go down
+	tells  bool      // ExaBGP tells of its keepalives
 }
 
 // usable says whether what is announced now reaches the neighbor.
@@ -39,7 +40,14 @@ func (n *neighbor) word() string {
 
 // become starts a state anew: what was known of the session before it is void.
 func (n *neighbor) become(state exabgp.NeighborState, reason string) {
-	*n = neighbor{id: n.id, on: n.on, state: state, reason: reason}
+	*n = neighbor{id: n.id, on: n.on, state: state, reason: reason, tells: n.tells}
+}
+
+// begin starts the hold time of a session that came up, where its keepalives are told. ExaBGP may stand still before the first one.
+func (n *neighbor) begin(now time.Time) {
+	if n.tells {
+		n.spoke = now
+	}
 }
 
 // setNeighbor takes one "state" line. Every "up" is a new session, whose peer has nothing from us yet.
@@ -51,6 +59,7 @@ func (c *Core) setNeighbor(now time.Time, ev exabgp.NeighborChanged) {
 	n.become(ev.State, ev.Reason)
 	if n.state == exabgp.NeighborUp { // ExaBGP's word may have waited in the pipe while the link went down
 		n.cut, n.young = c.linkDown(n), true
+		n.begin(now)
 	}
 	c.listed, c.tracking = true, c.track
 	if ev.State == exabgp.NeighborUp {
@@ -75,8 +84,13 @@ func (c *Core) setNeighbors(now time.Time, peers []netip.Addr) bool {
 		up := slices.Contains(peers, n.id.Peer)
 		switch {
 		case up && n.state != exabgp.NeighborUp:
+			first := n.state == exabgp.NeighborUnknown
 			n.become(exabgp.NeighborUp, "")
 			n.cut = c.linkDown(n)
+			n.begin(now)
+			if first {
+				c.doubt(n)
+			}
 			cameUp, news = true, true
 		case !up && (n.state == exabgp.NeighborUp || n.state == exabgp.NeighborUnknown):
 			n.become(exabgp.NeighborDown, "not in ExaBGP's list of established sessions")
@@ -123,7 +137,12 @@ func (c *Core) afterNeighbors(now time.Time) (changed bool) {
 // it counts as down at once. When the link is back, the router may have closed the session without ExaBGP knowing: it
 // counts again with ExaBGP's next "up", or when ExaBGP has had the time to find out.
 func (c *Core) setLink(now time.Time, l link.Changed) {
-	if c.links[l.Interface] = l; l.Removed {
+	was := c.links[l.Interface]
+	next := wire{Changed: l, back: was.back}
+	if l.Up && was.Interface != "" && !was.Up {
+		next.back = now
+	}
+	if c.links[l.Interface] = next; l.Removed {
 		defer delete(c.links, l.Interface)
 	}
 	for i := range c.neighbors {
@@ -141,6 +160,22 @@ func (c *Core) setLink(now time.Time, l link.Changed) {
 		}
 	}
 	c.afterNeighbors(now)
+}
+
+// wire is an interface.
+type wire struct {
+	link.Changed
+	back time.Time // when it came up again, the last time in this life; zero if it was never down
+}
+
+// doubt distrusts a session of which nothing is known but that ExaBGP has it, where its link was down in this life: the router may
+// have closed it.
+func (c *Core) doubt(n *neighbor) {
+	for _, l := range c.links { // the latest counts: the order does not matter
+		if l.Up && !l.back.IsZero() && n.carries(l.Changed) && n.trust.Before(l.back.Add(linkTrust)) {
+			n.cut, n.trust, n.reason = true, l.back.Add(linkTrust), "link "+l.Interface+" was down"
+		}
+	}
 }
 
 // over says whether the session to the neighbor goes over the interface, and remembers it: an interface that is removed
@@ -162,7 +197,7 @@ func (n *neighbor) carries(l link.Changed) bool {
 func (c *Core) linkDown(n *neighbor) bool {
 	down := false
 	for _, l := range c.links { // an address that moved may be on two; one that is up decides: the order does not matter
-		if !n.carries(l) {
+		if !n.carries(l.Changed) {
 			continue
 		}
 		if l.Up {
@@ -201,7 +236,7 @@ func (c *Core) hearNeighbor(now time.Time, id exabgp.Neighbor) bool {
 	}
 	n := c.neighbor(id)
 	first := n.spoke.IsZero()
-	n.spoke = now
+	n.spoke, n.tells = now, true
 	if n.cut && n.state == exabgp.NeighborUp && !c.linkDown(n) {
 		c.believe(n)
 		c.afterNeighbors(now)

@@ -9,7 +9,6 @@ import (
 
 	"exazk/exabgp"
 	"exazk/health"
-	"exazk/link"
 	"exazk/zkstate"
 )
 
@@ -63,9 +62,9 @@ type Core struct {
 	last     time.Time     // of the Step before
 
 	epoch     uint64
-	neighbors []neighbor              // sorted by peer, then local address
-	links     map[string]link.Changed // by interface; see linkDown for why their order does not matter
-	listed    bool                    // something is known about neighbors
+	neighbors []neighbor      // sorted by peer, then local address
+	links     map[string]wire // by interface; see linkDown for why their order does not matter
+	listed    bool            // something is known about neighbors
 
 	zk        zkstate.SessionChanged
 	everRead  bool      // a session was connected in this life
@@ -154,7 +153,7 @@ type vip struct {
 // NewCore makes a Core that knows nothing yet. The first Step's time is its start. What the process before this one may have
 // announced (its last Decision.Keys) is withdrawn where it is not configured any more.
 func NewCore(cfg *Config, id Identity, before ...exabgp.Route) *Core {
-	c := &Core{id: id, links: map[string]link.Changed{}, track: cfg.ExaBGP.TrackNeighbors, tracking: cfg.ExaBGP.TrackNeighbors, only: cfg.ExaBGP.Neighbors, holdTime: cfg.ExaBGP.HoldTime}
+	c := &Core{id: id, links: map[string]wire{}, track: cfg.ExaBGP.TrackNeighbors, tracking: cfg.ExaBGP.TrackNeighbors, only: cfg.ExaBGP.Neighbors, holdTime: cfg.ExaBGP.HoldTime}
 	for i := range cfg.Services {
 		c.services = append(c.services, newService(cfg, &cfg.Services[i]))
 	}

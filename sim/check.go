@@ -489,7 +489,7 @@ func (c *cluster) checkLast(h *host, v int) {
 			return
 		}
 	}
-	if c.excused(v) || c.pretended(v) || verdict.Reason == daemon.ReasonMaintenance && c.clock.Now().Sub(h.unmarked) < 2*time.Second {
+	if c.excused(v) || c.pretended(v) || c.clock.Now().Sub(h.unmarked) < 2*time.Second {
 		return
 	}
 	for _, o := range c.hosts {

@@ -44,20 +44,21 @@ type host struct {
 	prefixes  []netip.Prefix
 	record    []exabgp.Route // what the next process is told of this one's routes
 
-	marked   bool        // the maintenance node is there
-	slow     int         // faults that make ExaBGP slow
-	refused  [9]int      // by VIP: how often ExaBGP has refused it in a row
-	flagged  time.Time   // when it came, the last time, save after it was away for a moment
-	marks    time.Time   // and also after that
-	unmarked time.Time   // when it went, the last time
-	mourned  time.Time   // when its status record went, the last time
-	until    []byte      // a maintenance node with an end, as an operator wrote it ...
-	overdue  time.Time   // ... and the end
-	pulled   time.Time   // when its link went down, the last time
-	torDown  time.Time   // since when its ToR has no session; zero while it has one
-	routed   []time.Time // by VIP: since when its ToR has a route; zero while it has none
-	idled    []time.Time // by VIP: since when exazk has decided to withdraw it, and could; zero while it has not
-	dropped  []time.Time // by VIP: when an operator took it out of the configuration, the last time
+	marked   bool           // the maintenance node is there
+	slow     int            // faults that make ExaBGP slow
+	refused  [9]int         // by VIP: how often ExaBGP has refused it in a row
+	flagged  time.Time      // when it came, the last time, save after it was away for a moment
+	marks    time.Time      // and also after that
+	unmarked time.Time      // when it went, the last time
+	mourned  time.Time      // when its status record went, the last time
+	until    []byte         // a maintenance node with an end, as an operator wrote it ...
+	overdue  time.Time      // ... and the end
+	pulled   time.Time      // when its link went down, the last time
+	torDown  time.Time      // since when its ToR has no session; zero while it has one
+	routed   []time.Time    // by VIP: since when its ToR has a route; zero while it has none
+	idled    []time.Time    // by VIP: since when exazk has decided to withdraw it, and could; zero while it has not
+	dropped  []time.Time    // by VIP: when an operator took it out of the configuration, the last time
+	turns    [9][]time.Time // by VIP: when a process of it began or ended to announce, the last times
 	monitors hostMonitors
 }
 

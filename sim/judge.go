@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"exazk/daemon"
@@ -194,6 +195,36 @@ func (c *cluster) judge(h *host, v int, was, is daemon.Verdict) {
 	if is.Reason == daemon.ReasonMaintenance && was.Action == daemon.Announce {
 		c.checkHandover(h, v)
 	}
+	if was.Action != is.Action {
+		c.checkRestless(h, v)
+	}
+}
+
+// restless is how often a node may change its mind about a VIP within restlessWithin while nothing happens to anybody.
+const (
+	restless       = 6
+	restlessWithin = 10 * time.Second
+)
+
+// checkRestless is asked when a node begins or ends to announce. Nodes that go by each other's records must come to rest.
+func (c *cluster) checkRestless(h *host, v int) {
+	now := c.clock.Now()
+	turns := &h.turns[v]
+	*turns = append(*turns, now)
+	if len(*turns) < restless {
+		return
+	}
+	first := (*turns)[0]
+	*turns = slices.Delete(*turns, 0, 1)
+	if now.Sub(first) > restlessWithin || c.broken.zk > 0 || now.Sub(c.broken.lastZK) < restlessWithin {
+		return
+	}
+	for _, o := range c.hosts {
+		if !c.calm(o, restlessWithin) {
+			return
+		}
+	}
+	c.violate("restless", "%s has changed its mind about %s %d times in %v, and nothing has happened", h.conf.Node, vipOf(v).Addr(), restless, now.Sub(first))
 }
 
 // lacks says what a verdict is missing; "" if nothing.

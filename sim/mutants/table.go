@@ -7,6 +7,7 @@ const (
 	drained    = "drained: a node that is drained does not announce"
 	settled    = "settled: some time after the last fault each VIP has exactly one announcer, and its claim a holder"
 	still      = "still: while nothing happens to any node no route moves, whatever happens to ZooKeeper and to exazk's process"
+	unrest     = "restless: nodes that go by each other's records come to rest"
 	last       = "last: a node does not withdraw the last route of a VIP while nothing happens to any other"
 	blind      = "blind: no verdict goes by what was not read, or not since ZooKeeper was away or the process slept"
 	handedOver = "handover: before drain_timeout a node gives a VIP up only for one that has announced it for a while, and goes on"
@@ -235,8 +236,8 @@ func handover() []Mutant {
 		{
 			Name: "taker-is-drained-too", File: file, Expect: handedOver,
 			What: "two nodes that are drained at once take each other for the one that takes over, and both withdraw",
-			Old:  `return r.Announced && r.Reason != string(ReasonDraining) && st.Maintenance != PresencePresent.String()`,
-			New:  `return r.Announced`,
+			Old:  `return r.Announced && !leaves && st.Maintenance != PresencePresent.String()`,
+			New:  `return r.Announced && (leaves || true)`,
 		},
 		{
 			Name: "taker-is-not-seen", File: file, Expect: blind,
@@ -275,10 +276,10 @@ func handover() []Mutant {
 			New:  `v.early, v.asked = false, true`,
 		},
 		{
-			Name: "last-resort-tie", File: "daemon/failback.go", Expect: last,
+			Name: "last-resort-tie", File: "daemon/failback.go", Expect: unrest,
 			What: "of two sick nodes each believes that the other has more right to be the last resort, and both withdraw",
 			Old:  `case r.Role == Authoritative.String() || !v.authoritative && name < c.id.Node:`,
-			New:  `case r.Role == Authoritative.String() || name < c.id.Node:`,
+			New:  `case r.Role == Authoritative.String() || name != c.id.Node:`,
 		},
 	}
 }

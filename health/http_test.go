@@ -1,6 +1,7 @@
 package health
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -70,9 +71,11 @@ func TestHTTP(t *testing.T) {
 	web := start(t, (*httptest.Server).Start).URL
 	address := strings.TrimPrefix(web, "http://")
 	mute := silent(t)
-	garbage := serve(t, func(c net.Conn) { io.WriteString(c, "SSH-2.0-OpenSSH\r\n") }, false)
+	asked := func(c net.Conn) { http.ReadRequest(bufio.NewReader(c)) } // an answer before the request is one to nothing
+	garbage := serve(t, func(c net.Conn) { asked(c); io.WriteString(c, "SSH-2.0-OpenSSH\r\n") }, false)
 	hangup := serve(t, func(c net.Conn) { c.Read(make([]byte, 1)) }, false)
 	bloated := serve(t, func(c net.Conn) {
+		asked(c)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nX: ")
 		c.Write(bytes.Repeat([]byte("x"), 2*maxHeader))
 		io.WriteString(c, "\r\n\r\n")

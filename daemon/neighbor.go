@@ -20,7 +20,7 @@ type neighbor struct {
 	trust  time.Time // when a session that was cut is believed again; zero while the link is down
 	spoke  time.Time // when its last keepalive came; zero until one came in this session
 	silent bool      // it was cut because nothing was heard for the hold time
-	young  bool      // the session came up after the link was last seen to go down
+	young  time.Time // when the session came up, as ExaBGP told it; zero once its link is seen to go down, and where it was not told
 	tells  bool      // ExaBGP tells of its keepalives
 }
 
@@ -58,7 +58,7 @@ func (c *Core) setNeighbor(now time.Time, ev exabgp.NeighborChanged) {
 	n := c.neighbor(ev.Neighbor)
 	n.become(ev.State, ev.Reason)
 	if n.state == exabgp.NeighborUp { // ExaBGP's word may have waited in the pipe while the link went down
-		n.cut, n.young = c.linkDown(n), true
+		n.cut, n.young = c.linkDown(n), now
 		n.begin(now)
 	}
 	c.listed, c.tracking = true, c.track
@@ -151,10 +151,12 @@ func (c *Core) setLink(now time.Time, l link.Changed) {
 			continue
 		}
 		if !l.Up {
-			n.cut, n.silent, n.trust, n.young = true, false, time.Time{}, false
+			n.cut, n.silent, n.trust, n.young = true, false, time.Time{}, time.Time{}
 			n.reason = "link " + l.Interface + " is down"
 		} else if n.cut && n.trust.IsZero() {
-			if n.trust = now.Add(linkTrust); n.young {
+			// No session comes up over a dead link: where ExaBGP told of one while the link was still down as far as we knew, either
+			// the kernel's word is late, by a moment, or the link went down since.
+			if n.trust = now.Add(linkTrust); !n.young.IsZero() && now.Sub(n.young) < linkNews {
 				n.trust = now
 			}
 		}
@@ -217,7 +219,7 @@ func (c *Core) trustSessions(now time.Time) {
 		case n.cut && !n.trust.IsZero() && !now.Before(n.trust):
 			c.believe(n)
 		case n.usable() && c.holdTime > 0 && !n.spoke.IsZero() && !now.Before(n.spoke.Add(c.holdTime)):
-			n.cut, n.silent, n.trust, n.young = true, true, time.Time{}, false
+			n.cut, n.silent, n.trust, n.young = true, true, time.Time{}, time.Time{}
 			n.reason = "nothing heard for " + c.holdTime.String()
 			c.afterNeighbors(now)
 		}

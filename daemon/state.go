@@ -31,6 +31,8 @@ const (
 	// without a new "up". The router may have closed it meanwhile; ExaBGP learns that with its next keepalive, a third of
 	// the hold time later: 60 s with ExaBGP's default of 180 s.
 	linkTrust = 60 * time.Second
+	// linkNews is how much later than ExaBGP's word of a session the kernel's word of its link may come.
+	linkNews = 300 * time.Millisecond
 	// brief is how short a single failure of a check must be to be forgiven at once: the restart of a service, say.
 	brief = 3 * time.Second
 	// flapMax bounds the hold that grows with the failures of a check.

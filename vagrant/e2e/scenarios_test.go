@@ -439,7 +439,7 @@ func checkFailsWithoutZooKeeper(s *scene) {
 	})
 	s.during("ZooKeeper returns", whole, func() {
 		s.must(s.lab.StartZK(s.Context()))
-		// The nodes find it again, and wait for one session timeout before they believe that nobody claims the VIP.
+		// The nodes find it again, and wait for one and a half session timeouts and a second before they believe that nobody claims the VIP.
 		s.takenOver(vip1, 2*s.stage.session+5*time.Second)
 	})
 	s.during("check succeeds", nothing, func() {

@@ -235,7 +235,7 @@ func decideBackup(f Facts, keep func(Reason) Verdict) Verdict {
 		return Verdict{Hold, Backup, ReasonMaintenanceUnknown}
 	case f.Claim == ClaimReturns:
 		return keep(ReasonOverlap)
-	case f.Claim == ClaimAbsent && f.Stale && f.LastReason == ReasonZooKeeperLost:
+	case f.Claim == ClaimAbsent && f.Stale && (f.LastReason == ReasonZooKeeperLost || f.LastReason == ReasonClaimsStale):
 		return keep(ReasonClaimsStale) // what was read before ZooKeeper was away begins nothing
 	case f.Claim == ClaimPresent && f.Stale && f.Last == Announce:
 		return keep(ReasonClaimsStale) // while we cannot read, nothing that we announce goes

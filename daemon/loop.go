@@ -125,8 +125,8 @@ func (l *Loop) step(ev Event) {
 		l.store.Reconfigure(r.Config.Store(l.core.id).Services)
 		l.logRemoved(d)
 	}
-	if !d.Want.Equal(l.last.Want) {
-		l.store.Set(d.Want)
+	if _, reloaded := ev.(Reload); reloaded || !d.Want.Equal(l.last.Want) {
+		l.store.Set(d.Want) // after a reload in any case: what is about paths that changed was dropped
 	}
 	if d.Slept {
 		l.log.WithField("event", "slept").Warn("process slept, reading ZooKeeper again")

@@ -26,8 +26,11 @@ func (c *Core) stepBefore(now time.Time, s *service) {
 		case v.unclaimed.IsZero():
 			v.unclaimed = now
 		}
-		if readable {
+		switch {
+		case readable:
 			c.look(now, s, v)
+		case v.ahead == BeforeComing && !now.Before(v.unclaimed.Add(comingWait)):
+			v.ahead = BeforeNone // it cannot be seen that it came, and the time that it has is over
 		}
 	}
 }

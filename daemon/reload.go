@@ -150,7 +150,13 @@ func (c *Core) leave(before []*service) {
 			}
 		}
 	}
-	c.former = slices.DeleteFunc(c.former, func(f advert) bool { return c.advert(f.want) != nil })
+	for _, f := range c.former { // what is configured again is not among them, and what is for others now is looked at anew
+		gone = append(gone, key(f.want))
+	}
+	for _, r := range c.wide {
+		gone = append(gone, key(r))
+	}
+	c.former, c.wide = nil, nil
 	c.remember(gone)
 }
 
@@ -158,13 +164,30 @@ func (c *Core) leave(before []*service) {
 func (c *Core) remember(gone []exabgp.Route) {
 	for _, r := range gone {
 		r = key(r)
-		if c.advert(r) != nil || slices.ContainsFunc(c.former, func(f advert) bool { return key(f.want) == r }) {
+		known := slices.ContainsFunc(c.former, func(f advert) bool { return key(f.want) == r }) || slices.ContainsFunc(c.wide, func(w exabgp.Route) bool { return key(w) == r })
+		if known || c.advert(r) != nil {
 			continue
 		}
 		r.Withdraw, r.Serial = true, c.serials // greater than any that the route had as one of a service
-		c.former = append(c.former, advert{to: r.Neighbor, want: r})
+		switch {
+		case !c.shadowed(r):
+			c.former = append(c.former, advert{to: r.Neighbor, want: r})
+		case !r.Neighbor.IsValid(): // now for chosen neighbors only
+			c.wide = append(c.wide, r)
+		} // else it goes to all now, and what is said to all is said to that neighbor too
 	}
 	c.keys = c.mayAnnounce()
+}
+
+// shadowed says whether a configured route is the same one but for whom it is for: one is for every neighbor, the other is not.
+func (c *Core) shadowed(r exabgp.Route) bool {
+	return slices.ContainsFunc(c.services, func(s *service) bool {
+		return slices.ContainsFunc(s.vips, func(v *vip) bool {
+			return v.prefix == r.Prefix && slices.ContainsFunc(v.adverts, func(a advert) bool {
+				return a.attrs.own.PathID == r.PathID && a.to.IsValid() != r.Neighbor.IsValid()
+			})
+		})
+	})
 }
 
 // mayAnnounce is every route that ExaBGP may hold of this process, now or later, sorted by what tells them apart: those of the
@@ -182,6 +205,9 @@ func (c *Core) mayAnnounce() []exabgp.Route {
 		if !c.former[i].acked {
 			keys = append(keys, key(c.former[i].want))
 		}
+	}
+	for _, r := range c.wide {
+		keys = append(keys, key(r))
 	}
 	slices.SortFunc(keys, compareRoutes)
 	return keys

@@ -141,9 +141,9 @@ func (c *Core) announced(v *vip) bool {
 	})
 }
 
-// refused says whether ExaBGP takes none of the VIP's announcements.
-func (v *vip) refused() bool {
-	return !slices.ContainsFunc(v.adverts, func(a advert) bool { return !a.refused })
+// refused says whether ExaBGP takes none of the VIP's announcements for those who hear this node.
+func (c *Core) refused(v *vip) bool {
+	return !slices.ContainsFunc(v.adverts, func(a advert) bool { return !a.refused && c.hears(a.to) })
 }
 
 // acked says whether ExaBGP has acknowledged all that is wanted.
@@ -163,7 +163,7 @@ func (c *Core) wish(s *service, v *vip, d Verdict) zkstate.Wish {
 		return zkstate.Release
 	case c.tracking && !c.listed:
 		return zkstate.Leave
-	case c.tracking && c.established(s) < s.conf.MinNeighbors, v.refused():
+	case c.tracking && c.established(s) < s.conf.MinNeighbors, c.refused(v):
 		return zkstate.Release
 	case !c.accepted(v):
 		return zkstate.Leave
@@ -192,7 +192,22 @@ func (c *Core) routes() []exabgp.Route {
 	for i := range c.former {
 		routes = append(routes, c.former[i].want)
 	}
+	routes = c.narrowed(routes)
 	slices.SortFunc(routes, compareRoutes)
+	return routes
+}
+
+// narrowed adds the withdraws of what went to every neighbor, for those that are not chosen any more. A route for all and one for
+// a single neighbor must not be in one table.
+func (c *Core) narrowed(routes []exabgp.Route) []exabgp.Route {
+	for _, wide := range c.wide {
+		for i := range c.neighbors {
+			r := wide
+			if r.Neighbor = c.neighbors[i].id.Peer; c.advert(r) == nil {
+				routes = append(routes, r)
+			}
+		}
+	}
 	return routes
 }
 

@@ -81,6 +81,7 @@ type Core struct {
 
 	services []*service
 	former   []advert       // what was announced by a configuration before this one, and is withdrawn
+	wide     []exabgp.Route // what went to every neighbor and goes to chosen ones now: withdraws, but for whom they are for
 	serials  uint64         // where those of routes begin that are new in this configuration: greater than any before
 	keys     []exabgp.Route // what may be announced: see Decision.Keys
 

@@ -21,6 +21,28 @@ type reloader struct {
 	loop   *daemon.Loop
 	checks *checks
 	log    *logrus.Entry
+	asked  chan struct{} // of room one: however often it is asked for meanwhile, the file is read once more
+}
+
+// ask asks for a reload and does not wait: a file on a server that is away, or a check that does not end, must not keep a signal
+// to stop from being heard.
+func (r *reloader) ask() {
+	select {
+	case r.asked <- struct{}{}:
+	default:
+	}
+}
+
+// run reloads as often as it is asked to, until ctx is done.
+func (r *reloader) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.asked:
+			r.reload(ctx)
+		}
+	}
 }
 
 // reload reads the file again. One that is faulty changes nothing.
@@ -110,12 +132,16 @@ func (c *checks) use(cfg *daemon.Config) {
 	for i := range cfg.Services {
 		wanted[cfg.Services[i].Name] = cfg.HealthConfig(&cfg.Services[i])
 	}
+	var ending []chan struct{}
 	for name, r := range c.running {
 		if next, there := wanted[name]; !there || !reflect.DeepEqual(next, r.config) {
 			r.stop()
-			<-r.ended // what it says no longer counts, and it must not run beside the next
+			ending = append(ending, r.ended)
 			delete(c.running, name)
 		}
+	}
+	for _, ended := range ending {
+		<-ended // what it says no longer counts, and it must not run beside the next
 	}
 	for name, config := range wanted {
 		if c.running[name] == nil {

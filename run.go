@@ -51,7 +51,7 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	}
 	loop := daemon.NewLoop(daemon.NewCore(cfg, id, before...), speaker, store, log.WithField("component", "daemon"))
 	checks := newChecks(loop, log.WithField("component", "health"))
-	reloads := &reloader{load: load, cfg: cfg, loop: loop, checks: checks, log: log.WithField("component", "reload")}
+	reloads := &reloader{asked: make(chan struct{}, 1), load: load, cfg: cfg, loop: loop, checks: checks, log: log.WithField("component", "reload")}
 
 	edges := newGroup()
 	storeGroup := newGroup()
@@ -65,6 +65,7 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 		edges.start("link", func(ctx context.Context) error { return links.Run(ctx, loop.Link(ctx)) })
 	}
 	edges.start("health", func(ctx context.Context) error { return checks.run(ctx, cfg) })
+	edges.start("reload", reloads.run)
 	edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, loop, reloads) })
 	storeGroup.start("zookeeper", func(ctx context.Context) error { return store.Run(ctx, loop.ZooKeeper(ctx)) })
 
@@ -157,7 +158,7 @@ func watchSignals(ctx context.Context, loop *daemon.Loop, reloads *reloader) err
 			switch s {
 			case syscall.SIGPIPE:
 			case syscall.SIGHUP:
-				reloads.reload(ctx)
+				reloads.ask()
 			case syscall.SIGUSR1:
 				reloads.checks.now()
 			default:

@@ -298,14 +298,14 @@ func neighbors() []Mutant {
 		{
 			Name: "link-back-is-trusted", File: file, Expect: claim,
 			What: "a session that the router closed while the link was down counts as soon as the link is back: the VIP is claimed and nobody announces it",
-			Old:  `if n.trust = now.Add(linkTrust); n.young {`,
-			New:  `if n.trust = now; n.young {`,
+			Old:  `if n.trust = now.Add(linkTrust); !n.young.IsZero() && now.Sub(n.young) < linkNews {`,
+			New:  `if n.trust = now; !n.young.IsZero() && now.Sub(n.young) < linkNews {`,
 		},
 		{
 			Name: "link-down-is-ignored", File: file, Expect: kept,
 			What: "a node whose link is down keeps its claims until the hold timer runs out",
-			Old:  `n.cut, n.silent, n.trust, n.young = true, false, time.Time{}, false`,
-			New:  `n.young = false`,
+			Old:  `n.cut, n.silent, n.trust, n.young = true, false, time.Time{}, time.Time{}`,
+			New:  `n.young = time.Time{}`,
 		},
 		{
 			Name: "attempt-is-a-session", File: "exabgp/decode.go", Expect: claim,
@@ -329,8 +329,8 @@ func routes() []Mutant {
 		{
 			Name: "claim-unheard", File: file, Expect: kept,
 			What: "a node that no router hears keeps its claim: nobody takes over",
-			Old:  `case c.tracking && c.established(s) < s.conf.MinNeighbors, v.refused():`,
-			New:  `case v.refused():`,
+			Old:  `case c.tracking && c.established(s) < s.conf.MinNeighbors, c.refused(v):`,
+			New:  `case c.refused(v):`,
 		},
 		{
 			Name: "claim-of-a-sick-node", File: file, Expect: kept,

@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -83,40 +84,48 @@ func (r *reloader) reload(ctx context.Context) {
 
 // checks are the running checks, by service.
 type checks struct {
-	ctx  context.Context
 	loop *daemon.Loop
 	log  *logrus.Entry
 
 	mu      sync.Mutex
-	running map[string]*running
-	wait    sync.WaitGroup
-	failed  chan error
+	running map[string]*running     // nil while none may run
+	failed  context.CancelCauseFunc // what ends with the first that returns without being asked to
 }
 
 // running is what checks one service.
 type running struct {
+	*group
 	config  health.Config
 	checker *health.Checker
-	stop    context.CancelFunc
-	ended   chan struct{}
 }
 
 func newChecks(loop *daemon.Loop, log *logrus.Entry) *checks {
-	return &checks{loop: loop, log: log, running: map[string]*running{}, failed: make(chan error, 1)}
+	return &checks{loop: loop, log: log}
 }
 
 // run runs the checks of a configuration, and of those after it, until ctx is done.
 func (c *checks) run(ctx context.Context, cfg *daemon.Config) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	c.mu.Lock()
-	c.ctx = ctx
+	c.running, c.failed = map[string]*running{}, cancel
 	c.mu.Unlock()
 	c.use(cfg)
-	defer c.wait.Wait()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case err := <-c.failed:
-		return err
+	<-ctx.Done()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stopAll(slices.Collect(maps.Values(c.running)))
+	c.running = nil
+	return context.Cause(ctx)
+}
+
+// stopAll asks all to stop before it waits for the first: each may take a second to end.
+func stopAll(ending []*running) {
+	for _, r := range ending {
+		r.cancel(nil)
+	}
+	for _, r := range ending {
+		r.stop(nil)
 	}
 }
 
@@ -125,24 +134,21 @@ func (c *checks) run(ctx context.Context, cfg *daemon.Config) error {
 func (c *checks) use(cfg *daemon.Config) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ctx == nil || c.ctx.Err() != nil {
+	if c.running == nil {
 		return
 	}
 	wanted := map[string]health.Config{}
 	for i := range cfg.Services {
 		wanted[cfg.Services[i].Name] = cfg.HealthConfig(&cfg.Services[i])
 	}
-	var ending []chan struct{}
+	var ending []*running
 	for name, r := range c.running {
 		if next, there := wanted[name]; !there || !reflect.DeepEqual(next, r.config) {
-			r.stop()
-			ending = append(ending, r.ended)
+			ending = append(ending, r)
 			delete(c.running, name)
 		}
 	}
-	for _, ended := range ending {
-		<-ended // what it says no longer counts, and it must not run beside the next
-	}
+	stopAll(ending) // what they say no longer counts, and they must not run beside the next
 	for name, config := range wanted {
 		if c.running[name] == nil {
 			c.running[name] = c.start(config)
@@ -151,19 +157,9 @@ func (c *checks) use(cfg *daemon.Config) {
 }
 
 func (c *checks) start(config health.Config) *running {
-	ctx, stop := context.WithCancel(c.ctx)
-	r := &running{config: config, checker: health.New(config, c.log), stop: stop, ended: make(chan struct{})}
-	c.wait.Go(func() {
-		defer close(r.ended)
-		err := r.checker.Run(ctx, c.loop.Health(ctx))
-		if ctx.Err() != nil {
-			return
-		}
-		select {
-		case c.failed <- errors.Join(errors.New("the checks of "+config.Service+" ended"), err):
-		default: // one failure is enough to stop
-		}
-	})
+	r := &running{group: newGroup(), config: config, checker: health.New(config, c.log)}
+	r.onReturn(c.failed)
+	r.group.start("the checks of "+config.Service, func(ctx context.Context) error { return r.checker.Run(ctx, c.loop.Health(ctx)) })
 	return r
 }
 

@@ -38,15 +38,14 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	id := daemon.Identity{Node: cfg.Node, Instance: newInstance(), Version: versionText(), Since: time.Now().UTC().Truncate(time.Millisecond)}
 	log.WithFields(logrus.Fields{"version": id.Version, "instance": id.Instance, "pid": os.Getpid()}).Info("exazk started")
 
-	dialect, err := exabgp.ParseDialect(cfg.ExaBGP.Dialect)
-	if err != nil {
-		return err
-	}
-	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive, Dialect: dialect, Environ: os.Environ()}, log.WithField("component", "exabgp"))
+	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive, Dialect: cfg.ExaBGP.Dialect, Environ: os.Environ()}, log.WithField("component", "exabgp"))
 	store := zkstate.New(cfg.Store(id), log.WithField("component", "zookeeper"))
 	var before []exabgp.Route
-	keeper := newRecord(name, log.WithField("component", "record"))
-	if keeper != nil && !interactive {
+	var keeper *record
+	if !interactive {
+		keeper = newRecord(name, log.WithField("component", "record"))
+	}
+	if keeper != nil {
 		before = keeper.read()
 	}
 	loop := daemon.NewLoop(daemon.NewCore(cfg, id, before...), speaker, store, log.WithField("component", "daemon"))
@@ -55,7 +54,7 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 
 	edges := newGroup()
 	storeGroup := newGroup()
-	if keeper != nil && !interactive {
+	if keeper != nil {
 		loop.KeepWith(keeper)
 		edges.start("record", keeper.run)
 	}

@@ -349,7 +349,7 @@ func (f *faults) bounded(key string, a *Announcement, drain role) {
 	if err := exabgp.CheckASPath(append([]uint32{f.localAS}, drain.prepend.v...)); err != nil && f.localAS != 0 {
 		f.addAll(drain.prepend.or(setting[[]uint32]{key: key + ".backup.prepend_step"}).key, err)
 	}
-	if _, err := exabgp.ParseCommunities(append(strings.Fields(a.Drain.Communities), GracefulShutdown)); err != nil {
+	if _, err := withGracefulShutdown(a.Drain.Communities); err != nil {
 		f.addAll(drain.normal.or(setting[string]{key: key}).key, err)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"exazk/exabgp"
 )
 
 // Config is the whole configuration: checked, defaults filled in, and read-only from then on.
@@ -44,8 +46,8 @@ type ExaBGPConfig struct {
 	// HoldTime is how long a neighbor may be silent; 0 leaves that to ExaBGP, which counts in whole seconds and so takes up
 	// to a second longer. It works only where ExaBGP tells of keepalives.
 	HoldTime time.Duration
-	// Dialect is the command language: "auto", "3.4", "4.2", "5" or "6".
-	Dialect string
+	// Dialect is the command language, or exabgp.Auto.
+	Dialect exabgp.Dialect
 	// LocalAS is the AS number of this side of the sessions; 0 where it is not given. A count of prepends needs it.
 	LocalAS uint32
 	// Neighbors are the peers that hear exazk, where ExaBGP has others too; empty means all that it has.
@@ -584,7 +586,6 @@ var (
 	failbacks        = []string{string(FailbackAuto), string(FailbackManual)}
 	backupModes      = []string{string(BackupOnDemand), string(BackupStandby)}
 	backupsWords     = []string{string(BackupsAll), string(BackupsFirst)}
-	dialects         = []string{"auto", "3.4", "4.2", "5", "6"}
 	policies         = []string{string(PolicyHold), string(PolicyWithdraw), string(PolicyAnnounce)}
 )
 

@@ -93,6 +93,14 @@ var steadyState = []Event{
 	FromHealth{health.Changed{Service: "apex", State: health.Healthy}},
 }
 
+// runSteady runs the loop until ctx is done, and brings it into the steady state.
+func runSteady(ctx context.Context, l *Loop) {
+	go l.Run(ctx)
+	for _, ev := range steadyState {
+		l.Post(ctx, ev)
+	}
+}
+
 func TestLoopPassesRoutesBeforeClaims(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, r, log := newTestLoop(t)
@@ -127,12 +135,7 @@ func TestLoopPassesRoutesBeforeClaims(t *testing.T) {
 func TestLoopWakesByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, r, _ := newTestLoop(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go l.Run(ctx)
-		for _, ev := range steadyState {
-			l.Post(ctx, ev)
-		}
+		runSteady(t.Context(), l)
 		time.Sleep(999 * time.Millisecond)
 		synctest.Wait()
 		if len(r.written().Routes) != 1 {
@@ -236,12 +239,8 @@ func TestPostGivesUpWithTheContext(t *testing.T) {
 func TestLoopLogsByWeight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, _, log := newTestLoop(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go l.Run(ctx)
-		for _, ev := range steadyState {
-			l.Post(ctx, ev)
-		}
+		ctx := t.Context()
+		runSteady(ctx, l)
 		taken := map[string]zkstate.Claim{"10.20.255.1": {Holder: zkstate.Foreign, Detail: "held by node \"node9\""}}
 		l.ZooKeeper(ctx)(zkstate.ClaimsRead{Service: "apex", Began: time.Now(), Claims: taken})
 		time.Sleep(2 * time.Second)
@@ -285,12 +284,8 @@ func TestLoopTakesLinksAndNamesEvents(t *testing.T) {
 func TestLoopLogsRemovedVIPs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, _, log := newTestLoop(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go l.Run(ctx)
-		for _, ev := range steadyState {
-			l.Post(ctx, ev)
-		}
+		ctx := t.Context()
+		runSteady(ctx, l)
 		time.Sleep(2 * time.Second)
 		next := strings.Replace(storyConfig, `["10.20.255.2", "10.20.255.3"]`, "[]", 1) + "[[service]]\nname = \"b\"\nbackup_for = [\"10.20.255.3\"]\ncheck = {command = \"true\"}\n"
 		cfg, err := ParseConfig("f.toml", next)

@@ -51,6 +51,19 @@ func (a *advert) key(vip netip.Prefix) exabgp.Route {
 	return exabgp.Route{Prefix: vip, PathID: a.attrs.own.PathID, Neighbor: a.to}
 }
 
+// routesOf are the keys of all routes of services.
+func routesOf(services []*service) []exabgp.Route {
+	var keys []exabgp.Route
+	for _, s := range services {
+		for _, v := range s.vips {
+			for i := range v.adverts {
+				keys = append(keys, v.adverts[i].key(v.prefix))
+			}
+		}
+	}
+	return keys
+}
+
 // reload takes a new configuration over. Every VIP and service that is in both keeps all that is known about it, so that only
 // what follows from the difference is decided anew.
 func (c *Core) reload(now time.Time, cfg *Config) {
@@ -131,7 +144,7 @@ func (v *vip) inherit(o *vip, sameClaim bool) {
 	for i := range v.adverts {
 		a := &v.adverts[i]
 		for _, b := range o.adverts {
-			if a.to == b.to && a.attrs.own.PathID == b.want.PathID {
+			if a.key(v.prefix) == b.key(v.prefix) {
 				attrs := a.attrs
 				*a = b
 				a.attrs = attrs
@@ -142,14 +155,7 @@ func (v *vip) inherit(o *vip, sameClaim bool) {
 
 // leave has all withdrawn that the services of before may have announced and that is not of any service now.
 func (c *Core) leave(before []*service) {
-	var gone []exabgp.Route
-	for _, s := range before {
-		for _, v := range s.vips {
-			for i := range v.adverts {
-				gone = append(gone, v.adverts[i].key(v.prefix))
-			}
-		}
-	}
+	gone := routesOf(before)
 	for _, f := range c.former { // what is configured again is not among them, and what is for others now is looked at anew
 		gone = append(gone, key(f.want))
 	}
@@ -193,14 +199,7 @@ func (c *Core) shadowed(r exabgp.Route) bool {
 // mayAnnounce is every route that ExaBGP may hold of this process, now or later, sorted by what tells them apart: those of the
 // configuration, and those of before whose withdraw was not acknowledged yet.
 func (c *Core) mayAnnounce() []exabgp.Route {
-	var keys []exabgp.Route
-	for _, s := range c.services {
-		for _, v := range s.vips {
-			for i := range v.adverts {
-				keys = append(keys, v.adverts[i].key(v.prefix))
-			}
-		}
-	}
+	keys := routesOf(c.services)
 	for i := range c.former {
 		if !c.former[i].acked {
 			keys = append(keys, key(c.former[i].want))

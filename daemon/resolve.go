@@ -35,7 +35,7 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 		ExaBGP: ExaBGPConfig{
 			TrackNeighbors: f.oneOf("exabgp.neighbor_tracking", r.ExaBGP.NeighborTracking, []string{"auto", "off"}) == "auto",
 			HoldTime:       f.duration("exabgp.hold_time", r.ExaBGP.HoldTime, 0, 65535*time.Second),
-			Dialect:        f.oneOf("exabgp.dialect", r.ExaBGP.Dialect, dialects),
+			Dialect:        f.dialect("exabgp.dialect", r.ExaBGP.Dialect),
 			LocalAS:        f.as("exabgp.local_as", r.ExaBGP.LocalAS),
 			Neighbors:      f.addresses("exabgp.neighbors", r.ExaBGP.Neighbors),
 		},
@@ -125,6 +125,11 @@ func (f *faults) as(key string, v numberValue) uint32 {
 		as = 1 // so that what is made of it is no further fault
 	}
 	return as
+}
+
+func (f *faults) dialect(key string, v textValue) exabgp.Dialect {
+	d, _ := exabgp.ParseDialect(f.oneOf(key, v, exabgp.Dialects())) // what it does not know was reported
+	return d
 }
 
 func (f *faults) boolean(key string, v boolValue) bool {

@@ -33,10 +33,13 @@ func newRoles(a *Announcement, rank int, localAS uint32) roles {
 		r.backup.MED = uint32(min(maxMED, uint64(r.backup.MED)+steps*uint64(a.StepMED)))
 		r.backup.ASPath = prepend(r.backup.ASPath, localAS, int(steps)*a.StepPrepend)
 	}
-	if words := strings.Fields(r.gshut.Communities); !slices.Contains(words, GracefulShutdown) {
-		r.gshut.Communities = strings.Join(append(words, GracefulShutdown), " ") // the greatest but for RFC 1997's own, and order means nothing
-	}
+	r.gshut.Communities, _ = withGracefulShutdown(a.Drain.Communities) // the configuration was refused where that is one too many
 	return r
+}
+
+// withGracefulShutdown adds that community to others.
+func withGracefulShutdown(communities string) (string, error) {
+	return exabgp.ParseCommunities(append(strings.Fields(communities), GracefulShutdown))
 }
 
 // prepend puts n more of an AS in front of a path. An empty one is what ExaBGP sends by itself: that AS, once.

@@ -21,6 +21,9 @@ var dialectNames = [numDialects]string{"auto", "3.4", "4.2", "5", "6"}
 
 func (d Dialect) String() string { return dialectNames[d] }
 
+// Dialects are the names of all, as ParseDialect reads them.
+func Dialects() []string { return dialectNames[:] }
+
 // ParseDialect reads "auto", "3.4", "4.2", "5" or "6".
 func ParseDialect(text string) (Dialect, error) {
 	for d, name := range dialectNames {

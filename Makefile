@@ -14,7 +14,7 @@ UNIT      = $(shell go list ./... | grep -v -e /vagrant/e2e -e /vagrant/chaos)
 MINUTES  ?= 10
 SEEDS    ?= 20000
 
-.PHONY: help build tools lab-tools test vet unit reconnect e2e sim sim-mutants chaos bench-failover lab lab-down cover fuzz update check-configs lint dist clean
+.PHONY: help build tools lab-tools test vet unit reconnect e2e sim sim-profile sim-mutants chaos bench-failover lab lab-down cover fuzz update check-configs lint dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ sim: ## play SEEDS lives of a simulated cluster, or tell the story of one: SEED=
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -o bin/ ./sim/cmd/sim
 	@bin/sim $(if $(SEED),-seed $(SEED),-seeds $(SEEDS)) $(SIM)
+
+sim-profile: ## make the profile anew that the simulator is built by, after large changes (go doc cmd/compile, PGO)
+	go test ./sim -run '^$$' -bench Play -benchtime 20s -cpuprofile $(CURDIR)/sim/cmd/sim/default.pgo -o /dev/null
 
 sim-mutants: ## plant bugs, one at a time, and show how many seeds it takes to find each; MUTANTS="-only REGEXP -limit N"
 	@mkdir -p bin

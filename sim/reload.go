@@ -77,7 +77,7 @@ func (l *life) reload(ev daemon.Reload) {
 func (l *life) undisturbed() bool {
 	const long = 5 * time.Second
 	c, h, now := l.h.c, l.h, l.now()
-	return c.knobs.Acks && c.knobs.Refusals == 0 && h.slow == 0 && now.Sub(h.thawed) > 15*time.Second && h.frozen == 0 && h.able() &&
+	return c.knobs.Acks && c.knobs.Refusals == 0 && h.slow == 0 && now.Sub(h.thawed) > 15*time.Second && now.Sub(l.resumed) > long && h.frozen == 0 && h.able() &&
 		now.Sub(l.began) > long && now.Sub(l.commanded) > long && now.Sub(l.reloads.changed) > long
 }
 

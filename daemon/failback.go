@@ -58,6 +58,7 @@ func (c *Core) setFailback(s *service, ev zkstate.FailbackRead) {
 	}
 	s.failback = append([]byte{}, ev.Data...)
 	s.failures = 0
+	s.forgiven = c.tracking && c.established(s) < s.conf.MinNeighbors
 	for _, v := range s.vips {
 		v.away, v.early, v.asked = false, false, true
 	}

@@ -13,6 +13,7 @@ import (
 
 type neighbor struct {
 	id     exabgp.Neighbor
+	apart  bool // it does not hear exazk: followed, as a reload may let it count, and of no effect
 	state  exabgp.NeighborState
 	reason string
 	on     string    // the interface that leads to it; empty where that is not known
@@ -22,13 +23,17 @@ type neighbor struct {
 	silent bool      // it was cut because nothing was heard for the hold time
 	young  time.Time // when the session came up, as ExaBGP told it; zero once its link is seen to go down, and where it was not told
 	tells  bool      // ExaBGP tells of its keepalives
+	missed time.Time // when ExaBGP's list of sessions did not have it, the last time
 }
 
 // usable says whether what is announced now reaches the neighbor.
-func (n *neighbor) usable() bool { return n.state == exabgp.NeighborUp && !n.cut }
+func (n *neighbor) usable() bool { return n.state == exabgp.NeighborUp && !n.cut && !n.apart }
 
 // word is the neighbor's state for people: two more than ExaBGP knows.
 func (n *neighbor) word() string {
+	if n.apart {
+		return exabgp.NeighborUnknown.String()
+	}
 	if n.state == exabgp.NeighborUp && n.cut {
 		if n.silent {
 			return "silent"
@@ -40,7 +45,7 @@ func (n *neighbor) word() string {
 
 // become starts a state anew: what was known of the session before it is void.
 func (n *neighbor) become(state exabgp.NeighborState, reason string) {
-	*n = neighbor{id: n.id, on: n.on, state: state, reason: reason, tells: n.tells}
+	*n = neighbor{id: n.id, apart: n.apart, on: n.on, state: state, reason: reason, tells: n.tells, missed: n.missed}
 }
 
 // begin starts the hold time of a session that came up, where its keepalives are told. ExaBGP may stand still before the first one.
@@ -52,14 +57,14 @@ func (n *neighbor) begin(now time.Time) {
 
 // setNeighbor takes one "state" line. Every "up" is a new session, whose peer has nothing from us yet.
 func (c *Core) setNeighbor(now time.Time, ev exabgp.NeighborChanged) {
-	if !c.counts(ev.Neighbor.Peer) {
-		return
-	}
 	n := c.neighbor(ev.Neighbor)
 	n.become(ev.State, ev.Reason)
 	if n.state == exabgp.NeighborUp { // ExaBGP's word may have waited in the pipe while the link went down
 		n.cut, n.young = c.linkDown(n), now
 		n.begin(now)
+	}
+	if n.apart {
+		return
 	}
 	c.listed, c.tracking = true, c.track
 	if ev.State == exabgp.NeighborUp {
@@ -74,28 +79,29 @@ func (c *Core) setNeighbors(now time.Time, peers []netip.Addr) bool {
 	c.listed, c.tracking = true, c.track
 	cameUp := false
 	for _, p := range peers {
-		if c.counts(p) && !slices.ContainsFunc(c.neighbors, func(n neighbor) bool { return n.id.Peer == p }) {
-			c.neighbor(exabgp.Neighbor{Peer: p})
-			news = true
+		if !slices.ContainsFunc(c.neighbors, func(n neighbor) bool { return n.id.Peer == p }) {
+			news = !c.neighbor(exabgp.Neighbor{Peer: p}).apart || news
 		}
 	}
 	for i := range c.neighbors {
 		n := &c.neighbors[i]
 		up := slices.Contains(peers, n.id.Peer)
+		if !up {
+			n.missed = now
+		}
 		switch {
 		case up && n.state != exabgp.NeighborUp:
-			first := n.state == exabgp.NeighborUnknown
 			n.become(exabgp.NeighborUp, "")
 			n.cut = c.linkDown(n)
 			n.begin(now)
-			if first {
-				c.doubt(n)
-			}
-			cameUp, news = true, true
+			c.doubt(n)
+			cameUp = cameUp || !n.apart
 		case !up && (n.state == exabgp.NeighborUp || n.state == exabgp.NeighborUnknown):
 			n.become(exabgp.NeighborDown, "not in ExaBGP's list of established sessions")
-			news = true
+		default:
+			continue
 		}
+		news = news || !n.apart
 	}
 	if cameUp {
 		c.epoch++
@@ -106,6 +112,18 @@ func (c *Core) setNeighbors(now time.Time, peers []netip.Addr) bool {
 // counts says whether a neighbor hears exazk. ExaBGP lists every session, also of neighbors whose "api" does not name the
 // process.
 func (c *Core) counts(peer netip.Addr) bool { return len(c.only) == 0 || slices.Contains(c.only, peer) }
+
+// recount takes other neighbors for those that count. Nothing was written to one that did not before.
+func (c *Core) recount(only []netip.Addr) {
+	c.only = only
+	for i := range c.neighbors {
+		n := &c.neighbors[i]
+		was := n.usable()
+		if n.apart = !c.counts(n.id.Peer); n.usable() && !was {
+			c.epoch++
+		}
+	}
+}
 
 // afterNeighbors voids the acknowledgements of a node without its audience: it may claim its VIPs only once their routes
 // were acknowledged for the session that comes next. It returns whether anything changed.
@@ -122,10 +140,11 @@ func (c *Core) afterNeighbors(now time.Time) (changed bool) {
 			s.heard, changed = now, true
 		}
 		if n >= s.conf.MinNeighbors {
+			s.forgiven = false
 			continue
 		}
 		for _, v := range s.vips {
-			away := v.away || v.authoritative && v.raw.Holder == zkstate.Own
+			away := v.away || v.authoritative && v.raw.Holder == zkstate.Own && !s.forgiven
 			changed = changed || away != v.away || v.needEpoch != c.epoch+1
 			v.needEpoch, v.away = c.epoch+1, away
 		}
@@ -170,11 +189,11 @@ type wire struct {
 	back time.Time // when it came up again, the last time in this life; zero if it was never down
 }
 
-// doubt distrusts a session of which nothing is known but that ExaBGP has it, where its link was down in this life: the router may
-// have closed it.
+// doubt distrusts a session of which nothing is known but that ExaBGP has it, where its link was down since ExaBGP had none, or in
+// this life: the session may be older than that, and the router may have closed it.
 func (c *Core) doubt(n *neighbor) {
 	for _, l := range c.links { // the latest counts: the order does not matter
-		if l.Up && !l.back.IsZero() && n.carries(l.Changed) && n.trust.Before(l.back.Add(linkTrust)) {
+		if l.Up && l.back.After(n.missed) && n.carries(l.Changed) && n.trust.Before(l.back.Add(linkTrust)) {
 			n.cut, n.trust, n.reason = true, l.back.Add(linkTrust), "link "+l.Interface+" was down"
 		}
 	}
@@ -228,21 +247,20 @@ func (c *Core) trustSessions(now time.Time) {
 
 func (c *Core) believe(n *neighbor) {
 	n.cut, n.silent, n.trust, n.reason = false, false, time.Time{}, ""
-	c.epoch++
+	if !n.apart {
+		c.epoch++
+	}
 }
 
 // hearNeighbor takes a keepalive: the session lives, whatever its link did in between. It returns whether that is news.
 func (c *Core) hearNeighbor(now time.Time, id exabgp.Neighbor) bool {
-	if !c.counts(id.Peer) {
-		return false
-	}
 	n := c.neighbor(id)
-	first := n.spoke.IsZero()
+	first := n.spoke.IsZero() && !n.apart
 	n.spoke, n.tells = now, true
 	if n.cut && n.state == exabgp.NeighborUp && !c.linkDown(n) {
 		c.believe(n)
 		c.afterNeighbors(now)
-		return true
+		return !n.apart
 	}
 	return first
 }
@@ -271,7 +289,7 @@ func (c *Core) neighbor(id exabgp.Neighbor) *neighbor {
 			return n
 		}
 	}
-	c.neighbors = append(c.neighbors, neighbor{id: id})
+	c.neighbors = append(c.neighbors, neighbor{id: id, apart: !c.counts(id.Peer)})
 	slices.SortFunc(c.neighbors, func(a, b neighbor) int {
 		return cmp.Or(a.id.Peer.Compare(b.id.Peer), a.id.Local.Compare(b.id.Local))
 	})

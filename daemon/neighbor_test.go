@@ -73,7 +73,7 @@ func TestAddressOnTwoLinks(t *testing.T) {
 func TestKeepaliveOfAnother(t *testing.T) {
 	c, step := linkCore(t, "[exabgp]\nneighbors = [\"172.16.1.6\"]\nhold_time = \"3s\"\n")
 	step(FromExaBGP{exabgp.NeighborHeard{Neighbor: exabgp.Neighbor{Peer: netip.MustParseAddr("192.0.2.99")}}})
-	if len(c.neighbors) != 1 {
+	if n := c.neighbors[1]; n.usable() || len(c.status(c.services[0]).Neighbors) != 1 {
 		t.Errorf("neighbors %+v", c.neighbors)
 	}
 	c.Step(epoch.Add(2900*time.Millisecond), FromExaBGP{exabgp.NeighborHeard{Neighbor: exabgp.Neighbor{Peer: netip.MustParseAddr("192.0.2.99")}}})

@@ -51,11 +51,12 @@ func (c *Core) look(now time.Time, s *service, v *vip) {
 	}
 }
 
-// firstOf is the first node before this one whose record of a VIP is as asked for; "" if there is none.
+// firstOf is the first node before this one whose record of a VIP is as asked for; "" if there is none. It must come before this one
+// by its own word, too: while an order is changed node by node, each of two could else leave the VIP to the other.
 func (s *service) firstOf(v *vip, is func(zkstate.Status, zkstate.StatusRoute) bool) string {
 	for _, name := range v.before {
 		st := s.peers[name]
-		if slices.ContainsFunc(st.Routes, func(r zkstate.StatusRoute) bool { return r.VIP == v.name && is(st, r) }) {
+		if slices.ContainsFunc(st.Routes, func(r zkstate.StatusRoute) bool { return r.VIP == v.name && r.Rank > 0 && r.Rank < v.rank && is(st, r) }) {
 			return name
 		}
 	}

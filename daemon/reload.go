@@ -67,8 +67,8 @@ func routesOf(services []*service) []exabgp.Route {
 // reload takes a new configuration over. Every VIP and service that is in both keeps all that is known about it, so that only
 // what follows from the difference is decided anew.
 func (c *Core) reload(now time.Time, cfg *Config) {
-	c.holdTime, c.only = cfg.ExaBGP.HoldTime, cfg.ExaBGP.Neighbors
-	c.neighbors = slices.DeleteFunc(c.neighbors, func(n neighbor) bool { return !c.counts(n.id.Peer) })
+	c.holdTime = cfg.ExaBGP.HoldTime
+	c.recount(cfg.ExaBGP.Neighbors)
 	before := c.services
 	c.services = nil
 	for i := range cfg.Services {
@@ -133,7 +133,7 @@ func (s *service) inherit(now time.Time, o *service) {
 func (v *vip) inherit(o *vip, sameClaim bool) {
 	next := *v
 	*v = *o
-	v.authoritative, v.before, v.adverts = next.authoritative, next.before, next.adverts
+	v.authoritative, v.before, v.rank, v.adverts = next.authoritative, next.before, next.rank, next.adverts
 	if next.authoritative != o.authoritative || !sameClaim {
 		v.readOnce, v.view, v.earlier = false, ClaimUnread, ClaimUnread
 		v.away, v.early, v.asked = false, false, false
@@ -219,4 +219,13 @@ func (c *Core) acceptFormer(ev exabgp.RouteAccepted) {
 			c.keys = c.mayAnnounce()
 		}
 	}
+	if c.everywhere() {
+		c.former = slices.DeleteFunc(c.former, func(a advert) bool { return a.acked && a.ack.Epoch == c.epoch })
+	}
+}
+
+// everywhere says that what ExaBGP carries out now reaches every neighbor that there is, so that nothing of it is left for a session
+// to come. A withdraw is then done for good: another process of this ExaBGP may announce the same VIP from now on.
+func (c *Core) everywhere() bool {
+	return c.tracking && c.listed && !slices.ContainsFunc(c.neighbors, func(n neighbor) bool { return !n.apart && !n.usable() })
 }

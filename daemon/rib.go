@@ -206,7 +206,7 @@ func (c *Core) narrowed(routes []exabgp.Route) []exabgp.Route {
 	for _, wide := range c.wide {
 		for i := range c.neighbors {
 			r := wide
-			if r.Neighbor = c.neighbors[i].id.Peer; c.advert(r) == nil {
+			if r.Neighbor = c.neighbors[i].id.Peer; !c.neighbors[i].apart && c.advert(r) == nil {
 				routes = append(routes, r)
 			}
 		}

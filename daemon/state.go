@@ -107,6 +107,7 @@ type service struct {
 	maintenance Presence      // a node whose time is over is absent
 	flag        Flag          // what the operator wrote into the maintenance node
 	failback    []byte        // an operator's word to take the VIPs back, to be removed; nil if there is none
+	forgiven    bool          // it came while too few neighbors were up: that they are is no absence until enough were
 	peers       map[string]zkstate.Status
 	peersBegan  time.Time // when what is known of them was asked for
 	look        time.Time // after a failure of the check: when the others' records are worth a look; see others
@@ -125,6 +126,7 @@ type vip struct {
 	prefix        netip.Prefix
 	authoritative bool
 	before        []string // the nodes that back it up and come before this one
+	rank          int      // this one's place among them, from 1; 0 if it has none
 
 	unclaimed time.Time // since when nobody claims it, where before counts
 	leader    string    // the first node of before that announces it by its record
@@ -185,7 +187,7 @@ func newVIP(cfg *Config, conf *Service, p netip.Prefix, authoritative bool) *vip
 	v := &vip{name: ClaimName(p), prefix: p, authoritative: authoritative, last: Verdict{Action: Hold, Role: role}}
 	v.before = conf.Order[p]
 	if i := slices.Index(v.before, cfg.Node); i >= 0 {
-		v.before = v.before[:i]
+		v.before, v.rank = v.before[:i], i+1
 	}
 	rank := len(v.before) + 1
 	if len(conf.Neighbors) == 0 {

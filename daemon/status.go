@@ -29,6 +29,7 @@ func (c *Core) status(s *service) *zkstate.Status {
 			Detail:    c.detail(s, v, v.last),
 			Announced: c.announced(v),
 			Pending:   v.last.Action == Withdraw && !v.acked(),
+			Rank:      v.rank,
 			Claim:     v.raw.Holder == zkstate.Own,
 		}
 		if v.last.Action == Announce {
@@ -38,8 +39,9 @@ func (c *Core) status(s *service) *zkstate.Status {
 		st.Routes = append(st.Routes, r)
 	}
 	for i := range c.neighbors {
-		n := &c.neighbors[i]
-		st.Neighbors = append(st.Neighbors, zkstate.StatusNeighbor{Peer: n.id.Peer.String(), State: n.word()})
+		if n := &c.neighbors[i]; !n.apart {
+			st.Neighbors = append(st.Neighbors, zkstate.StatusNeighbor{Peer: n.id.Peer.String(), State: n.word()})
+		}
 	}
 	return st
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -360,7 +361,7 @@ func (s *story) parseZooKeeper(w []string) Event {
 		return FromZooKeeper{zkstate.MaintenanceRead{Service: w[1], Began: s.now, Present: w[2] == "present", Data: []byte(strings.Join(w[3:], " "))}}
 	case "failback":
 		return FromZooKeeper{zkstate.FailbackRead{Service: w[1], Began: s.now, Present: w[2] == "present", Data: []byte("{}")}}
-	case "peers": // peers apex node2:10.20.255.1,10.20.255.2 node3: node4!10.20.255.3 (as a last resort) node5~10.20.255.3 (drained) node6+10.20.255.3 (could) node7%10.20.255.3 (about to end) node8^10.20.255.3 (overlap)
+	case "peers": // peers apex node2:10.20.255.1,10.20.255.2 node3: node4!10.20.255.3 (as a last resort) node5~10.20.255.3 (drained) node6+10.20.255.3 (could) node7%10.20.255.3 (about to end) node8^10.20.255.3 (overlap) node9:10.20.255.3#2 (of rank 2, else 1)
 		peers := map[string]zkstate.Status{}
 		for _, item := range w[2:] {
 			at := strings.IndexAny(item, ":!~+%^")
@@ -370,11 +371,18 @@ func (s *story) parseZooKeeper(w []string) Event {
 				st.Maintenance = PresencePresent.String()
 			}
 			for _, vip := range strings.Split(vips, ",") {
+				vip, place, given := strings.Cut(vip, "#")
+				rank, err := strconv.Atoi(place)
+				if !given {
+					rank = 1
+				} else if err != nil {
+					s.t.Fatalf("rank in %q: %v", item, err)
+				}
 				role := Backup
 				if strings.TrimPrefix(node, "node") == strings.TrimPrefix(vip, "10.20.255.") {
 					role = Authoritative
 				}
-				r := zkstate.StatusRoute{VIP: vip, Announced: vip != "" && kind != '+' && kind != '%', Role: role.String()}
+				r := zkstate.StatusRoute{VIP: vip, Announced: vip != "" && kind != '+' && kind != '%', Role: role.String(), Rank: rank}
 				if kind == '%' {
 					r.Reason = string(ReasonStopping)
 				}

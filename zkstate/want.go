@@ -107,6 +107,7 @@ type StatusRoute struct {
 	Announced bool   `json:"announced"`         // announced, acknowledged by ExaBGP, and enough neighbors are up to hear it
 	Pending   bool   `json:"pending,omitempty"` // withdrawn, and ExaBGP has not acknowledged that yet
 	Claim     bool   `json:"claim"`             // this node holds the claim
+	Rank      int    `json:"rank,omitempty"`    // its place in the order of the VIP's backups, as it sees it: 1 is the first; 0 if it has none
 }
 
 // StatusNeighbor is one BGP neighbor of a node.

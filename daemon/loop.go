@@ -39,6 +39,7 @@ type Loop struct {
 	keeper  Keeper // nil where nothing is kept
 	log     *logrus.Entry
 	events  chan posted
+	waiting []Event // that are being taken in
 	last    Decision
 }
 
@@ -97,16 +98,35 @@ func (l *Loop) Run(ctx context.Context) Exit {
 		case <-ctx.Done():
 			return Stay
 		case p := <-l.events:
-			if waited := time.Since(p.at); waited > slowEvent {
-				l.log.WithFields(logrus.Fields{"event": eventName(p.ev), "elapsed_ms": waited.Milliseconds()}).Warn("event waited")
-			}
-			l.step(p.ev)
+			l.take(p)
 		case <-timer.C:
 			l.step(Tick{})
 		}
 		timer.Reset(time.Until(l.last.Wake))
 	}
 	return l.last.Exit
+}
+
+// take steps through an event and those that wait behind it.
+func (l *Loop) take(p posted) {
+	l.waiting = append(l.waiting[:0], p.ev)
+	l.logWait(p)
+	for range len(l.events) { // nobody else takes from it
+		p = <-l.events
+		l.waiting = append(l.waiting, p.ev)
+		l.logWait(p)
+	}
+	for _, ev := range Join(l.waiting) {
+		if l.step(ev); l.last.Exit != Stay {
+			return
+		}
+	}
+}
+
+func (l *Loop) logWait(p posted) {
+	if waited := time.Since(p.at); waited > slowEvent {
+		l.log.WithFields(logrus.Fields{"event": eventName(p.ev), "elapsed_ms": waited.Milliseconds()}).Warn("event waited")
+	}
 }
 
 // step passes on what changed: routes before claims, see doc.go.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -299,4 +301,40 @@ func TestLoopLogsRemovedVIPs(t *testing.T) {
 			t.Errorf("want %q once in the log:\n%s", want, log)
 		}
 	})
+}
+
+// TestJoin: acknowledgements that follow each other become one event; nothing overtakes anything.
+func TestJoin(t *testing.T) {
+	ack := func(n int) exabgp.RouteAccepted { return exabgp.RouteAccepted{Epoch: uint64(n)} }
+	stop, tick := Stop{Signal: "x"}, Tick{}
+	for _, tc := range []struct{ in, want []Event }{
+		{[]Event{stop}, []Event{stop}},
+		{[]Event{FromExaBGP{ack(1)}}, []Event{FromExaBGP{ack(1)}}},
+		{[]Event{FromExaBGP{ack(1)}, FromExaBGP{ack(2)}, FromExaBGP{ack(3)}}, []Event{Accepted{ack(1), ack(2), ack(3)}}},
+		{
+			[]Event{tick, FromExaBGP{ack(1)}, FromExaBGP{ack(2)}, FromExaBGP{exabgp.Gone{}}, FromExaBGP{ack(3)}, stop, FromExaBGP{ack(4)}, FromExaBGP{ack(5)}},
+			[]Event{tick, Accepted{ack(1), ack(2)}, FromExaBGP{exabgp.Gone{}}, FromExaBGP{ack(3)}, stop, Accepted{ack(4), ack(5)}},
+		},
+	} {
+		if got := Join(slices.Clone(tc.in)); !reflect.DeepEqual(got, tc.want) {
+			t.Errorf("%v become %v, want %v", tc.in, got, tc.want)
+		}
+	}
+}
+
+// TestManyAcknowledgements: those that wait together are decided about once.
+func TestManyAcknowledgements(t *testing.T) {
+	l, r, _ := newTestLoop(t)
+	for _, ev := range append([]Event{Tick{}}, steadyState...) {
+		l.step(ev)
+	}
+	table := r.written()
+	r.since()
+	for _, route := range table.Routes {
+		l.events <- posted{FromExaBGP{exabgp.RouteAccepted{Route: route, Epoch: table.Epoch}}, time.Now()}
+	}
+	l.take(<-l.events)
+	if calls := r.since(); !slices.Equal(calls, []string{"claim hold"}) {
+		t.Errorf("%d acknowledgements lead to %q, want the claim to be held at once", len(table.Routes), calls)
+	}
 }

@@ -250,6 +250,10 @@ func (c *Core) apply(now time.Time, ev Event) (news bool) {
 		c.setLink(now, ev.Changed)
 	case Reload:
 		c.reload(now, ev.Config)
+	case Accepted:
+		for _, answer := range ev {
+			c.accept(answer)
+		}
 	case FromExaBGP:
 		switch ev := ev.Event.(type) {
 		case exabgp.NeighborHeard:
@@ -274,10 +278,7 @@ func (c *Core) applyExaBGP(now time.Time, ev exabgp.Event) {
 		c.tracking = false // until ExaBGP tells something after all
 	case exabgp.EventsMissing: // the neighbors are polled from now on; the log has the remedy
 	case exabgp.RouteAccepted:
-		if a := c.advert(ev.Route); a != nil {
-			a.accept(ev)
-		}
-		c.acceptFormer(ev)
+		c.accept(ev)
 	case exabgp.RouteRefused:
 		if a := c.advert(ev.Route); a != nil {
 			a.refuse(ev.Route)
@@ -287,6 +288,13 @@ func (c *Core) applyExaBGP(now time.Time, ev exabgp.Event) {
 	default:
 		panic(fmt.Sprintf("bug: unknown event %T", ev))
 	}
+}
+
+func (c *Core) accept(ev exabgp.RouteAccepted) {
+	if a := c.advert(ev.Route); a != nil {
+		a.accept(ev)
+	}
+	c.acceptFormer(ev)
 }
 
 func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {

@@ -82,7 +82,8 @@ type inbox[T any] struct {
 	spare  []T
 	posted bool
 	take   func(T)
-	wake   func() // made once
+	join   func([]T) []T // what the goroutine makes of those that wait; nil if it takes each by itself
+	wake   func()        // made once
 }
 
 // serve has every value that is put in handed to take.
@@ -105,13 +106,17 @@ func (in *inbox[T]) drain() {
 	in.posted = false
 	queue := in.queue
 	in.queue, in.spare = in.spare[:0], nil
+	all := queue
+	if in.join != nil {
+		queue = in.join(queue)
+	}
 	for _, v := range queue {
 		if !in.l.dead {
 			in.take(v)
 		}
 	}
-	clear(queue)
-	in.spare = queue[:0]
+	clear(all)
+	in.spare = all[:0]
 }
 
 func (l *life) now() time.Time { return l.h.c.clock.Now() }
@@ -128,6 +133,7 @@ func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 	store.Memo = h.c.memo
 	l.store = zkstate.NewMachine(store, discard)
 	l.events.serve(l, l.step)
+	l.events.join = daemon.Join
 	l.heard.serve(l, l.write)
 	l.read.serve(l, l.keep)
 	l.wroteAll = func(err error) { l.heard.put(exabgp.Written{Err: err}) }

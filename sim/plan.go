@@ -285,6 +285,7 @@ type change struct {
 	med        uint32
 	without    int // VIP that it does not back up any more; -1 if there is none
 	rise, fall int
+	listed     bool // exabgp.neighbors has its neighbor, where nothing listed means the same
 }
 
 // change draws what is different in a variant of a node's configuration. In the first, 0, nothing is.
@@ -303,6 +304,7 @@ func (k *Knobs) change(n, variant int) change {
 	if r.IntN(3) == 0 {
 		ch.rise, ch.fall = 1+r.IntN(3), 1+r.IntN(3)
 	}
+	ch.listed = r.IntN(2) == 0
 	return ch
 }
 
@@ -350,6 +352,9 @@ func (k *Knobs) config(n, variant int) *daemon.Config {
 	cfg := &daemon.Config{Node: node, Services: []daemon.Service{s}}
 	cfg.ZooKeeper.SessionTimeout = k.SessionTimeout
 	cfg.ExaBGP.TrackNeighbors = true
+	if ch.listed {
+		cfg.ExaBGP.Neighbors = []netip.Addr{peerOf(n)}
+	}
 	if k.Keepalives {
 		cfg.ExaBGP.HoldTime = k.HoldTime
 	}

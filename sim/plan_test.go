@@ -89,7 +89,9 @@ func TestVariants(t *testing.T) {
 	k.Nodes, k.Shared, k.Standby = 3, false, true
 	seen := map[string]bool{}
 	for variant := range 60 {
-		s := k.config(1, variant).Services[0]
+		conf := k.config(1, variant)
+		s := conf.Services[0]
+		seen["listed"] = seen["listed"] || slices.Equal(conf.ExaBGP.Neighbors, []netip.Addr{peerOf(1)})
 		if !slices.Equal(s.Authoritative, []netip.Prefix{vipOf(1)}) {
 			t.Fatalf("variant %d has %v as its own", variant, s.Authoritative)
 		}
@@ -97,11 +99,11 @@ func TestVariants(t *testing.T) {
 		seen["med"] = seen["med"] || s.Announce.Backup.MED == backupMED+100
 		seen["slower"] = seen["slower"] || s.Overlap == 2*k.Overlap
 		seen["check"] = seen["check"] || s.Checks[0].Rise != k.Rise || s.Checks[0].Fall != k.Fall
-		if variant == 0 && (len(s.BackupFor) != 2 || seen["med"] || seen["slower"] || seen["check"]) {
+		if variant == 0 && (len(s.BackupFor) != 2 || seen["med"] || seen["slower"] || seen["check"] || seen["listed"]) {
 			t.Errorf("the first configuration is changed: %+v", s)
 		}
 	}
-	if len(seen) != 4 || !seen["without"] || !seen["med"] || !seen["slower"] || !seen["check"] {
+	if len(seen) != 5 || !seen["listed"] || !seen["without"] || !seen["med"] || !seen["slower"] || !seen["check"] {
 		t.Errorf("of what may change only %v does in 60 variants", seen)
 	}
 	s := k.config(1, 0).Services[0]

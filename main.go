@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -154,7 +153,7 @@ func daemonAction(c *cli.Context, stdin *os.File, stdout, stderr io.Writer) erro
 	started := time.Now()
 	name, load := cfg.Services[0].Name, func() (*daemon.Config, error) { return daemonConfig(c) }
 	if file := c.String("config"); file != "" {
-		name = strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
+		name = recordName(file)
 	} else {
 		load = nil
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +36,17 @@ type recordedRoute struct {
 	Prefix   netip.Prefix `json:"prefix"`
 	PathID   uint32       `json:"path_id,omitempty"`
 	Neighbor netip.Addr   `json:"neighbor,omitzero"`
+}
+
+// recordName is the name for the process of a configuration file: that of the file, and what tells it from one of the same name in
+// another directory, of another process of the same ExaBGP.
+func recordName(file string) string {
+	path, err := filepath.Abs(file)
+	if err != nil { // the working directory is gone
+		path = file
+	}
+	sum := sha256.Sum256([]byte(path))
+	return strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)) + "-" + hex.EncodeToString(sum[:4])
 }
 
 // newRecord is nil where there is no run-time directory (systemd.exec(5), RUNTIME_DIRECTORY).

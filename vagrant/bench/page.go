@@ -34,25 +34,35 @@ func page(r results, list []scenario) []byte {
 	var b bytes.Buffer
 	b.WriteString(pageTop)
 	fmt.Fprintf(&b, "Measured on %s.\n\n", r.Machine)
-	b.WriteString("| Scenario | Runs | Lost: most (sum) | Longest gap | Allowed | with hold time | with session | Steady after | Routes: own ToR / others' | " +
-		"Anycast: lost most (sum) | Anycast: longest gap |\n")
-	b.WriteString("|---|--:|--:|--:|---|:-:|:-:|--:|:-:|--:|--:|\n")
 	var shown []scenario
 	for _, s := range list {
-		if !slices.ContainsFunc(variants, func(v variant) bool { return len(r.of(s.name, v)) > 0 }) {
-			continue
-		}
-		shown = append(shown, s)
-		if !s.fabric {
-			b.WriteString(row(r, s))
+		if slices.ContainsFunc(variants, func(v variant) bool { return len(r.of(s.name, v)) > 0 }) {
+			shown = append(shown, s)
 		}
 	}
+	b.WriteString(mainTable(r, shown))
 	b.WriteString(legend)
 	b.WriteString(standbyTable(r, shown))
 	for _, s := range shown {
 		b.WriteString(section(r, s))
 	}
 	return b.Bytes()
+}
+
+// mainTable is of exazk as it is by default; "" if only other variants were played.
+func mainTable(r results, shown []scenario) string {
+	var rows strings.Builder
+	for _, s := range shown {
+		if !s.fabric && len(r.of(s.name, exazk)) > 0 {
+			rows.WriteString(row(r, s))
+		}
+	}
+	if rows.Len() == 0 {
+		return ""
+	}
+	return "| Scenario | Runs | Lost: most (sum) | Longest gap | Allowed | with hold time | with session | Steady after | Routes: own ToR / others' | " +
+		"Anycast: lost most (sum) | Anycast: longest gap |\n" +
+		"|---|--:|--:|--:|---|:-:|:-:|--:|:-:|--:|--:|\n" + rows.String()
 }
 
 const legend = `

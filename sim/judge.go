@@ -15,6 +15,7 @@ type known struct {
 	health    health.State
 	store     zkstate.State
 	awake     time.Time   // the process slept until then: what was asked for before does not count
+	fresh     time.Time   // when a reload changed what is to be read: what was asked for before does not count either
 	ever      bool        // the claims were read in this life
 	flag      bool        // and so was the maintenance node
 	claims    bool        // the claims were read since ZooKeeper was last away, and since the process last slept
@@ -22,7 +23,6 @@ type known struct {
 	first     bool        // the next reading of the claims is the first one of a new session
 	session   int64       // the newest
 	read      []bool      // by VIP: its claim was read since it was configured
-	added     []time.Time // by VIP: when a reload configured it
 	seen      []time.Time // by VIP: since when every reading shows that another node claims it; zero if none does
 	blank     bool        // ExaBGP does not tell of its neighbors
 	settle    time.Time   // absences may not count before: all sessions may have been lost
@@ -33,7 +33,7 @@ type known struct {
 }
 
 func newKnown(vips int) known {
-	return known{seen: make([]time.Time, vips), read: make([]bool, vips), added: make([]time.Time, vips)}
+	return known{seen: make([]time.Time, vips), read: make([]bool, vips)}
 }
 
 // look is a claim as it was read last. Several readings may be on their way.
@@ -101,13 +101,13 @@ func (l *life) toldByZooKeeper(ev zkstate.Event) {
 			k.first = false
 			l.checkFirst(ev)
 		}
-		if !ev.Began.Before(k.awake) {
+		if !k.old(ev.Began) {
 			l.see(ev)
 		}
 	case zkstate.MaintenanceRead:
 		k.flag = true
 	case zkstate.PeersRead:
-		k.peers = k.peers || !ev.Began.Before(k.awake)
+		k.peers = k.peers || !k.old(ev.Began)
 	}
 }
 
@@ -135,6 +135,9 @@ func (l *life) loses() {
 	})
 }
 
+// old says whether the core does not count what was asked for then.
+func (k *known) old(began time.Time) bool { return began.Before(k.awake) || began.Before(k.fresh) }
+
 // void forgets what may be old by now.
 func (k *known) void() {
 	k.claims, k.peers = false, false
@@ -145,9 +148,6 @@ func (l *life) see(ev zkstate.ClaimsRead) {
 	k := &l.known
 	k.ever, k.claims = true, true
 	for v := range k.seen {
-		if ev.Began.Before(k.added[v]) {
-			continue // it was not asked for
-		}
 		k.read[v] = true
 		holder := ev.Claims[l.h.c.names[v]].Holder
 		switch {

@@ -131,11 +131,14 @@ func routeOf(d *daemon.Decision, v int) exabgp.Route {
 	return d.Table.Routes[i]
 }
 
-// forgetAdded: of a VIP that is new nothing was read yet.
+// forgetAdded: of a VIP that is new nothing was read yet, and a reading of the service as it was does not count.
 func (l *life) forgetAdded(was, is *daemon.Service) {
+	if !slices.Equal(was.Authoritative, is.Authoritative) || !slices.Equal(was.BackupFor, is.BackupFor) {
+		l.known.fresh = l.now()
+	}
 	for v := range l.known.seen {
 		if !configured(was, v) && configured(is, v) {
-			l.known.seen[v], l.known.read[v], l.known.added[v] = time.Time{}, false, l.now()
+			l.known.seen[v], l.known.read[v] = time.Time{}, false
 		}
 	}
 }

@@ -50,7 +50,7 @@ reconnect: ## the ZooKeeper client forced to reconnect; without the race detecto
 	go test -shuffle=on -cpu 2 -timeout 10m ./zkstate/...
 
 e2e: ## end to end in network namespaces: BIRD, ExaBGP, ZooKeeper (root)
-	go test -p 1 -timeout 20m -v $(E2E)
+	go test -count=1 -p 1 -timeout 25m -v $(E2E)
 
 bench-failover: ## measure every failover in the lab and write docs/failover.md; hours (root). BENCH="-runs 1 -only REGEXP" for less
 	@mkdir -p bin

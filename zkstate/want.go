@@ -86,13 +86,20 @@ type Status struct {
 	LastResort  bool             `json:"last_resort,omitempty"` // it announces although its check fails, because nobody else does
 	Routes      []StatusRoute    `json:"routes"`                // sorted by VIP
 	Neighbors   []StatusNeighbor `json:"neighbors"`             // sorted by peer
+
+	// For people; nobody decides by it. The times are by the node's wall clock.
+	HealthSince      time.Time `json:"health_since,omitzero"`
+	HealthDetail     string    `json:"health_detail,omitempty"`    // what the check said that decided about Health; printable, bounded
+	MaintenanceSince time.Time `json:"maintenance_since,omitzero"` // as the maintenance node says, or when this process saw it first
 }
 
 // Equal says whether two records say the same.
 func (s Status) Equal(o Status) bool {
 	return s.Node == o.Node && s.Instance == o.Instance && s.Version == o.Version && s.Since.Equal(o.Since) &&
 		s.Health == o.Health && s.Maintenance == o.Maintenance && s.Note == o.Note && s.Failures == o.Failures &&
-		s.HoldMS == o.HoldMS && s.LastResort == o.LastResort && slices.Equal(s.Routes, o.Routes) && slices.Equal(s.Neighbors, o.Neighbors)
+		s.HoldMS == o.HoldMS && s.LastResort == o.LastResort && slices.EqualFunc(s.Routes, o.Routes, StatusRoute.Equal) &&
+		slices.Equal(s.Neighbors, o.Neighbors) && s.HealthSince.Equal(o.HealthSince) && s.HealthDetail == o.HealthDetail &&
+		s.MaintenanceSince.Equal(o.MaintenanceSince)
 }
 
 // StatusRoute is a node's verdict about one VIP.
@@ -107,6 +114,19 @@ type StatusRoute struct {
 	Announced bool   `json:"announced"`         // announced, acknowledged by ExaBGP, and enough neighbors are up to hear it
 	Pending   bool   `json:"pending,omitempty"` // withdrawn, and ExaBGP has not acknowledged that yet
 	Claim     bool   `json:"claim"`             // this node holds the claim
+
+	// For people; nobody decides by it.
+	Own     bool      `json:"own,omitempty"`     // the node is authoritative for it by its configuration, whatever its role is now
+	Since   time.Time `json:"since,omitzero"`    // when Verdict, Role or Reason changed last, by the node's wall clock
+	Refused bool      `json:"refused,omitempty"` // ExaBGP refuses what is wanted, for one neighbor at least
+	Drift   bool      `json:"drift,omitempty"`   // ExaBGP holds something else than what is wanted
+}
+
+// Equal says whether two routes say the same.
+func (r StatusRoute) Equal(o StatusRoute) bool {
+	same := r.Since.Equal(o.Since)
+	r.Since, o.Since = time.Time{}, time.Time{}
+	return same && r == o
 }
 
 // StatusNeighbor is one BGP neighbor of a node.

@@ -318,8 +318,8 @@ func (c *Core) decide(now time.Time, slept bool) Decision {
 		c.stepDrain(now, s)
 		for _, v := range s.vips {
 			verdict := Decide(c.facts(now, s, v))
-			if verdict != v.last || v.since.IsZero() {
-				v.since = wall(now)
+			if verdict != v.last || v.since == "" {
+				v.since = zkstate.StampOf(now)
 			}
 			v.adopt(verdict, s.conf)
 			if s.health.State == health.Healthy && c.announced(v) {

@@ -14,7 +14,7 @@ func (s *service) setHealth(now time.Time, ch health.Changed) {
 		s.health = ch
 		return
 	}
-	s.judged = wall(now)
+	s.judged = zkstate.StampOf(now)
 	switch ch.State {
 	case health.Healthy:
 		s.passing = now

@@ -100,7 +100,7 @@ type service struct {
 	fresh       time.Time // readings that began before are ignored: they are of what the service was then
 	health      health.Changed
 	said        string        // the detail of health
-	judged      time.Time     // since when health is what it is, by the wall clock; for people. Zero while it is unknown
+	judged      zkstate.Stamp // since when health is what it is; for people. Empty while it is unknown
 	passing     time.Time     // since when the check passes
 	failing     time.Time     // when the check began to fail, the last time
 	lasted      time.Duration // how long it failed, the last time
@@ -108,7 +108,7 @@ type service struct {
 	failed      time.Time     // when the last of them came
 	maintenance Presence      // a node whose time is over is absent
 	flag        Flag          // what the operator wrote into the maintenance node
-	entered     time.Time     // since when it is there, by the wall clock; for people. Zero while it is not
+	entered     zkstate.Stamp // since when it is there; for people. Empty while it is not
 	failback    []byte        // an operator's word to take the VIPs back, to be removed; nil if there is none
 	peers       map[string]zkstate.Status
 	peersBegan  time.Time // when what is known of them was asked for
@@ -143,9 +143,9 @@ type vip struct {
 	recorded Others // what the status records said when they were last read, whenever that was; OthersUnread before
 
 	last      Verdict
-	since     time.Time // of last, by the wall clock; for people
-	adverts   []advert  // one for each neighbor that is chosen, or one for all
-	needEpoch uint64    // acknowledgements of an older epoch do not count
+	since     zkstate.Stamp // of last; for people
+	adverts   []advert      // one for each neighbor that is chosen, or one for all
+	needEpoch uint64        // acknowledgements of an older epoch do not count
 
 	away  bool // it was away while another node took over, and has not been announced since
 	asked bool // whether it was away before the start is decided
@@ -344,23 +344,20 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 // setMaintenance takes a reading of the maintenance node.
 func (s *service) setMaintenance(now time.Time, ev zkstate.MaintenanceRead) {
 	entered := s.entered
-	s.maintenance, s.flag, s.entered = PresenceAbsent, Flag{}, time.Time{}
+	s.maintenance, s.flag, s.entered = PresenceAbsent, Flag{}, ""
 	if !ev.Present {
 		return
 	}
 	s.maintenance, s.flag = PresencePresent, ParseFlag(ev.Data)
 	switch {
 	case !s.flag.Since.IsZero():
-		s.entered = wall(s.flag.Since)
-	case entered.IsZero():
-		s.entered = wall(now)
+		s.entered = zkstate.StampOf(s.flag.Since)
+	case entered == "":
+		s.entered = zkstate.StampOf(now)
 	default:
 		s.entered = entered
 	}
 }
-
-// wall is an instant as it is shown to people and written into JSON: it goes through text unchanged.
-func wall(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
 // settleTime is how long after a loss the claim and the status record of a node that died meanwhile may still be there: a
 // server that was started anew gives every session its whole timeout, and rounds its end up to a tick, which is half the

@@ -73,7 +73,7 @@ func (c *Core) detail(s *service, v *vip, d Verdict) string {
 		}
 		return fmt.Sprintf("the check failed %d times; it must pass for %v", s.failures, s.hold())
 	case ReasonFailbackDelay:
-		return "until " + wall(c.back(s).Add(s.conf.FailbackDelay)).Format(time.RFC3339)
+		return "until " + c.back(s).Add(s.conf.FailbackDelay).UTC().Format(time.RFC3339)
 	case ReasonOutranked:
 		if v.leader != "" {
 			return v.leader + " announces it"

@@ -88,18 +88,17 @@ type Status struct {
 	Neighbors   []StatusNeighbor `json:"neighbors"`             // sorted by peer
 
 	// For people; nobody decides by it. The times are by the node's wall clock.
-	HealthSince      time.Time `json:"health_since,omitzero"`
-	HealthDetail     string    `json:"health_detail,omitempty"`    // what the check said that decided about Health; printable, bounded
-	MaintenanceSince time.Time `json:"maintenance_since,omitzero"` // as the maintenance node says, or when this process saw it first
+	HealthSince      Stamp  `json:"health_since,omitempty"`
+	HealthDetail     string `json:"health_detail,omitempty"`     // what the check said that decided about Health; printable, bounded
+	MaintenanceSince Stamp  `json:"maintenance_since,omitempty"` // as the maintenance node says, or when this process saw it first
 }
 
 // Equal says whether two records say the same.
 func (s Status) Equal(o Status) bool {
 	return s.Node == o.Node && s.Instance == o.Instance && s.Version == o.Version && s.Since.Equal(o.Since) &&
 		s.Health == o.Health && s.Maintenance == o.Maintenance && s.Note == o.Note && s.Failures == o.Failures &&
-		s.HoldMS == o.HoldMS && s.LastResort == o.LastResort && slices.EqualFunc(s.Routes, o.Routes, StatusRoute.Equal) &&
-		slices.Equal(s.Neighbors, o.Neighbors) && s.HealthSince.Equal(o.HealthSince) && s.HealthDetail == o.HealthDetail &&
-		s.MaintenanceSince.Equal(o.MaintenanceSince)
+		s.HoldMS == o.HoldMS && s.LastResort == o.LastResort && slices.Equal(s.Routes, o.Routes) && slices.Equal(s.Neighbors, o.Neighbors) &&
+		s.HealthSince == o.HealthSince && s.HealthDetail == o.HealthDetail && s.MaintenanceSince == o.MaintenanceSince
 }
 
 // StatusRoute is a node's verdict about one VIP.
@@ -116,17 +115,31 @@ type StatusRoute struct {
 	Claim     bool   `json:"claim"`             // this node holds the claim
 
 	// For people; nobody decides by it.
-	Own     bool      `json:"own,omitempty"`     // the node is authoritative for it by its configuration, whatever its role is now
-	Since   time.Time `json:"since,omitzero"`    // when Verdict, Role or Reason changed last, by the node's wall clock
-	Refused bool      `json:"refused,omitempty"` // ExaBGP refuses what is wanted, for one neighbor at least
-	Drift   bool      `json:"drift,omitempty"`   // ExaBGP holds something else than what is wanted
+	Own     bool  `json:"own,omitempty"`     // the node is authoritative for it by its configuration, whatever its role is now
+	Since   Stamp `json:"since,omitempty"`   // when Verdict, Role or Reason changed last, by the node's wall clock
+	Refused bool  `json:"refused,omitempty"` // ExaBGP refuses what is wanted, for one neighbor at least
+	Drift   bool  `json:"drift,omitempty"`   // ExaBGP holds something else than what is wanted
 }
 
-// Equal says whether two routes say the same.
-func (r StatusRoute) Equal(o StatusRoute) bool {
-	same := r.Since.Equal(o.Since)
-	r.Since, o.Since = time.Time{}, time.Time{}
-	return same && r == o
+// Stamp is an instant as text, RFC 3339 in UTC. Records are compared and written far more often than anybody looks at their
+// times, and one that does not parse must not make a whole record useless.
+type Stamp string
+
+// StampOf is an instant to the millisecond; the zero Time is the empty Stamp.
+func StampOf(t time.Time) Stamp {
+	if t.IsZero() {
+		return ""
+	}
+	return Stamp(t.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
+}
+
+// Time is the instant; the zero Time where it does not say one.
+func (s Stamp) Time() time.Time {
+	t, err := time.Parse(time.RFC3339, string(s))
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 // StatusNeighbor is one BGP neighbor of a node.

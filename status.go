@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -228,8 +229,8 @@ func (a *admin) entries(ctx context.Context, s *daemon.Service) (map[string]clus
 // histories are what the nodes have written down. One that is none, or may not be read, is left out: the rest says enough.
 func (a *admin) histories(ctx context.Context, s *daemon.Service) ([]cluster.Change, error) {
 	nodes, err := a.getAll(ctx, path.Dir(s.HistoryPath), nil)
-	if errors.Is(err, zkstate.ErrRefused) {
-		return nil, nil
+	if err != nil && !errors.Is(err, zkstate.ErrRefused) {
+		return nil, err
 	}
 	var all []cluster.Change
 	for _, name := range slices.Sorted(maps.Keys(nodes)) {
@@ -237,7 +238,7 @@ func (a *admin) histories(ctx context.Context, s *daemon.Service) ([]cluster.Cha
 			all = append(all, changes...)
 		}
 	}
-	return all, err
+	return all, nil
 }
 
 // getAll reads the nodes of a directory, or only some of them. What goes meanwhile is left out.
@@ -409,7 +410,7 @@ func nodeRows(v *cluster.View, s *cluster.Service) [][]string {
 	for _, n := range s.Nodes {
 		maintenance := ""
 		if n.Maintenance == daemon.PresencePresent.String() {
-			maintenance = words(age(n.Entered), n.Note)
+			maintenance = cmp.Or(words(age(n.Entered), n.Note), "yes")
 		} else if n.Present && n.Maintenance != daemon.PresenceAbsent.String() {
 			maintenance = n.Maintenance
 		}

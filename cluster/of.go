@@ -195,6 +195,9 @@ func (p *painter) node(name string) Node {
 			n.Neighbors = append(n.Neighbors, Neighbor(b))
 		}
 	}
+	if !n.Present {
+		n.Absence = p.absence(name)
+	}
 	if e, found := p.Maintenance[name]; found && (n.Maintenance != daemon.PresenceAbsent.String()) {
 		n.Maintenance, n.Note, n.Entered = daemon.PresencePresent.String(), e.Note, e.Since
 	}
@@ -212,7 +215,7 @@ func (p *painter) judgeNode(n *Node) {
 	}
 	if !n.Present {
 		if !drained {
-			p.find(Degraded, Absent, n.Node, "", "%s", p.absence(n.Node))
+			p.find(Degraded, Absent, n.Node, "", "%s", n.Absence)
 		}
 		return
 	}
@@ -254,29 +257,38 @@ func (p *painter) lastOf(node, what, subject string) string {
 func (p *painter) drained(n *Node) string {
 	text := fmt.Sprintf("%s is in maintenance%s%s", n.Node, since(p.in.At, n.Entered), colon(n.Note))
 	if !n.Present {
-		text += "; it has no status record"
+		text += "; " + n.Absence
 	}
 	return text
 }
 
 // absence says what is known of a node that has no status record.
 func (p *painter) absence(node string) string {
-	for vip, c := range p.Claims { // any one will do for a text about one that is there; the least, for equal texts
-		if c.Node == node && !slices.ContainsFunc(slices.Collect(maps.Keys(p.Claims)), func(o string) bool { return o < vip && p.Claims[o].Node == node }) {
-			return fmt.Sprintf("%s has no status record, but claims %s: exazk there has just started, or may not write its record", node, vip)
+	var last *Change
+	if i := slices.IndexFunc(p.changes, func(c Change) bool { return c.Node == node }); i >= 0 {
+		last = &p.changes[i]
+	}
+	ended := last != nil && last.What == string(daemon.WhatProcess) && last.To == "ended"
+	var claims []string
+	for vip, c := range p.Claims {
+		if c.Node == node && !c.Persistent {
+			claims = append(claims, vip)
 		}
 	}
-	for _, c := range p.changes {
-		if c.Node != node {
-			continue
-		}
-		text := node + " has no status record: exazk there has ended, stands still or is cut off from ZooKeeper, or the host is down; its ExaBGP, if it runs, may still announce"
-		if c.What == string(daemon.WhatProcess) && c.To == "ended" {
-			text = fmt.Sprintf("%s has no status record: its exazk has ended%s, %s", node, since(p.in.At, c.At), ending(c.Reason))
-		}
-		return fmt.Sprintf("%s; the last that is known of it: %s", text, c.At.UTC().Format(time.RFC3339)+" "+Tell(c))
+	slices.Sort(claims)
+	text := node + " has no status record: exazk there has ended, stands still or is cut off from ZooKeeper, or the host is down; its ExaBGP, if it runs, may still announce"
+	switch {
+	case ended:
+		text = fmt.Sprintf("%s has no status record: its exazk has ended%s, %s", node, since(p.in.At, last.At), ending(last.Reason))
+	case len(claims) > 0:
+		text = fmt.Sprintf("%s has no status record, but claims %s: exazk there has just started, or may not write its record", node, list(claims))
+	case last == nil:
+		text = node + " has no status record: exazk does not run there, or is cut off from ZooKeeper"
 	}
-	return node + " has no status record: exazk does not run there, or it is cut off from ZooKeeper"
+	if last != nil {
+		text += "; the last that is known of it: " + last.At.UTC().Format("2006-01-02 15:04:05Z") + " " + Tell(*last)
+	}
+	return text
 }
 
 // ending says why a process ended.

@@ -102,7 +102,8 @@ type Route struct {
 // Node is one node as its status record shows it; or as its absence does.
 type Node struct {
 	Node         string     `json:"node"`
-	Present      bool       `json:"present"` // it has a status record
+	Present      bool       `json:"present"`           // it has a status record
+	Absence      string     `json:"absence,omitempty"` // what is known of it where it has none, in a sentence
 	Version      string     `json:"version,omitempty"`
 	Instance     string     `json:"instance,omitempty"`
 	Since        time.Time  `json:"since,omitzero"` // start of its process

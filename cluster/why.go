@@ -82,17 +82,9 @@ func place(vip *VIP, node string) int {
 
 // missing is the cause of a node of which there is no route.
 func missing(v *View, s *Service, vip *VIP, n *Node) Cause {
-	c := Cause{Node: n.Node, Owner: n.Node == vip.Owner, Word: Absent, Facts: []string{}, Changes: story(v, s, vip, n.Node)}
-	for _, f := range s.Findings {
-		if f.Node == n.Node && f.Word == Absent {
-			c.Because = f.Text
-		}
-	}
-	switch {
-	case n.Present:
+	c := Cause{Node: n.Node, Owner: n.Node == vip.Owner, Word: Absent, Because: n.Absence, Facts: []string{}, Changes: story(v, s, vip, n.Node)}
+	if n.Present {
 		c.Word, c.Because = "not configured", fmt.Sprintf("the configuration of %s does not have this VIP any more", n.Node)
-	case c.Because == "": // it is in maintenance
-		c.Because = n.Node + " has no status record: exazk does not run there, or the Python tool does"
 	}
 	if n.Maintenance == daemon.PresencePresent.String() {
 		c.Facts = append(c.Facts, "it is in maintenance"+since(v.At, n.Entered)+colon(n.Note))

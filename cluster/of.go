@@ -84,9 +84,11 @@ func Of(in Input) View {
 	return v
 }
 
-// Newest sorts changes, newest first. What is of a whole node is in each of its histories, and is kept once.
+// Newest sorts changes of histories, each of which has its oldest first, newest first. What is of a whole node is in each of
+// its histories, and is kept once.
 func Newest(changes []Change) []Change {
 	all := slices.Clone(changes)
+	slices.Reverse(all) // what is of one step has one time, and its effects come after their causes
 	slices.SortStableFunc(all, func(a, b Change) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Node, b.Node)) })
 	kept := []Change{}
 	for _, c := range all {

@@ -173,6 +173,10 @@ func TestFindings(t *testing.T) {
 			s.verdict("n1", vip1, "withdraw", "backup", "conflict")
 			s.Claims[vip1] = Claim{}
 		}, []string{"degraded unseen  192.0.2.1", "degraded conflict n1 192.0.2.1"}},
+		"a claim of a stranger, just now": {func(s play) {
+			s.verdict("n1", vip1, "announce", "authoritative", "overlap")
+			s.Claims[vip1] = Claim{}
+		}, []string{"degraded conflict n1 192.0.2.1"}},
 		"a persistent claim": {func(s play) {
 			s.verdict("n1", vip1, "withdraw", "backup", "conflict")
 			s.Claims[vip1] = Claim{Persistent: true}
@@ -285,10 +289,10 @@ func TestStrangersAmongTheClaims(t *testing.T) {
 }
 
 func TestChangesAreSortedAndOnce(t *testing.T) {
-	process := Change{At: noon, Node: "n1", What: "process", To: "started"}
+	process, health := Change{At: noon, Node: "n1", What: "process", To: "started"}, Change{At: noon, Node: "n1", What: "health", To: "healthy"}
 	verdict := Change{At: began, Node: "n2", What: "verdict", Service: "web", VIP: vip1, To: "announce"}
-	got := Newest([]Change{verdict, process, process})
-	if !slices.EqualFunc(got, []Change{process, verdict}, Change.Equal) {
+	got := Newest([]Change{verdict, process, health, process, health})
+	if !slices.EqualFunc(got, []Change{health, process, verdict}, Change.Equal) {
 		t.Errorf("got %+v", got)
 	}
 	s := well()

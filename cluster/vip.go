@@ -117,6 +117,10 @@ func (p *painter) judgeRoute(v *VIP, r *Route) {
 	switch daemon.Reason(r.Reason) {
 	case daemon.ReasonLastResort:
 		p.find(Degraded, LastResort, r.Node, v.VIP, "%s announces %s although its check fails, since nobody else does%s", r.Node, v.VIP, colon(r.Detail))
+	case daemon.ReasonOverlap:
+		if r.Own {
+			p.find(Degraded, Conflict, r.Node, v.VIP, "%s is %s's own, and somebody else has begun to claim it%s", v.VIP, r.Node, colon(cmp.Or(r.Detail, p.claimant(v))))
+		}
 	case daemon.ReasonConflict:
 		c := p.Claims[v.VIP]
 		if c.Node == r.Node && c.Instance != p.Records[r.Node].Instance {

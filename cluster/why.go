@@ -180,7 +180,11 @@ var sentences = map[daemon.Reason]func(*teller) string{
 		return "its check fails, and it announces all the same, since nobody else does" + t.checked()
 	},
 	daemon.ReasonOverlap: func(t *teller) string {
-		return "its owner claims it again; until that was so for overlap, this node stays as it was"
+		who := "its owner claims it again"
+		if t.r.Own {
+			who = "it is the node's own, but somebody else claims it now"
+		}
+		return who + "; until that was so for overlap, this node stays as it was"
 	},
 	daemon.ReasonUnhealthy: func(t *teller) string { return "its check fails" + t.checked() },
 	daemon.ReasonHealthUnknown: func(t *teller) string {

@@ -87,6 +87,15 @@ func (c *Core) reload(now time.Time, cfg *Config) {
 	}
 	c.leave(before)
 	c.afterNeighbors(now)
+	if slices.ContainsFunc(c.services, c.waitsForASession) {
+		c.epoch++ // the audience came with the file: no session will come up to begin it
+	}
+}
+
+// waitsForASession says whether a service that is heard by enough neighbors has VIPs whose acknowledgements count only from the
+// next session on.
+func (c *Core) waitsForASession(s *service) bool {
+	return c.established(s) >= s.conf.MinNeighbors && slices.ContainsFunc(s.vips, func(v *vip) bool { return v.needEpoch > c.epoch })
 }
 
 // serialStep is more than a route is changed in one configuration.

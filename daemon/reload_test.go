@@ -2,11 +2,14 @@ package daemon
 
 import (
 	"fmt"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"exazk/exabgp"
 	"exazk/health"
+	"exazk/zkstate"
 )
 
 // TestReloadNewSerials: a VIP that goes and comes back, or moves to another service, wants its route under another serial each time.
@@ -52,5 +55,48 @@ check.command = "true"
 	}
 	if len(serials) != 5 || len(all) != 1 {
 		t.Errorf("%d serials of the VIP that moves, and %v of the one that stays; want 5 and 1", len(serials), all)
+	}
+}
+
+// TestReloadGivesAnAudienceBack: a file that nobody could hear this node by is mended. No session comes up for that, and the
+// acknowledgements must count all the same, or the claim would never be held again.
+func TestReloadGivesAnAudienceBack(t *testing.T) {
+	for name, lines := range map[string]string{
+		"a neighbor that there is not": `neighbors = ["172.16.1.99"]`,
+		"more neighbors than are up":   "min_neighbors = 2",
+	} {
+		t.Run(name, func(t *testing.T) {
+			good, err := ParseConfig("good.toml", storyConfig)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bad, err := ParseConfig("bad.toml", strings.Replace(storyConfig, `name = "apex"`, "name = \"apex\"\n"+lines, 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, claim := NewCore(good, Identity{Node: "node1"}), zkstate.ClaimKey{Service: "apex", VIP: "10.20.255.1"}
+			step := func(ev Event) Decision {
+				d := c.Step(epoch, ev)
+				for _, r := range d.Table.Routes {
+					if r.Neighbor != netip.MustParseAddr("172.16.1.99") {
+						d = c.Step(epoch, FromExaBGP{exabgp.RouteAccepted{Route: r, Epoch: d.Table.Epoch}})
+					}
+				}
+				return d
+			}
+			step(FromExaBGP{exabgp.NeighborsListed{Established: []netip.Addr{netip.MustParseAddr("172.16.1.6")}}})
+			step(FromZooKeeper{zkstate.SessionChanged{State: zkstate.Connected}})
+			step(FromZooKeeper{zkstate.ClaimsRead{Service: "apex", Began: epoch}})
+			step(FromZooKeeper{zkstate.MaintenanceRead{Service: "apex", Began: epoch}})
+			step(FromHealth{health.Changed{Service: "apex", State: health.Healthy}})
+			for _, s := range []struct {
+				cfg  *Config
+				want zkstate.Wish
+			}{{good, zkstate.Hold}, {bad, zkstate.Release}, {good, zkstate.Hold}} {
+				if d := step(Reload{s.cfg}); d.Want.Claims[claim] != s.want {
+					t.Errorf("%v: the claim is to %v, not to %v", s.cfg.Services[0].Neighbors, d.Want.Claims[claim], s.want)
+				}
+			}
+		})
 	}
 }

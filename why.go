@@ -66,11 +66,11 @@ func printWhy(out io.Writer, v *cluster.View, e *cluster.Explanation, colour boo
 func headline(v *cluster.View, c *cluster.Cause) string {
 	text := c.Node
 	if c.Owner {
-		text += ", its owner"
+		text += ", its owner,"
 	}
 	does, known := map[string]string{"announce": "announces it", "withdraw": "does not announce it", "hold": "leaves it as it is"}[c.Verdict]
 	if !known {
-		return text + ": " + c.Word
+		return strings.TrimSuffix(text, ",") + ": " + c.Word
 	}
 	text += " " + does
 	if !c.Since.IsZero() {

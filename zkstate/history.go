@@ -24,7 +24,7 @@ const (
 	// historyWithin bounds one try to write, historyLast the one at the end of the process.
 	historyWithin = 5 * time.Second
 	historyLast   = 300 * time.Millisecond
-	historyPause  = 30 * time.Second // the longest between two tries
+	historyPause  = 10 * time.Second // the longest between two tries
 )
 
 // Change is one transition of a node, as its history has it.

@@ -248,3 +248,19 @@ func FuzzHistory(f *testing.F) {
 		}
 	})
 }
+
+// TestHistoryMoves: after a reload it goes on at another path, and a service that is gone has none any more.
+func TestHistoryMoves(t *testing.T) {
+	srv := zktest.Start(t, zktest.Options{})
+	r := newReader(t, srv)
+	h, _, _ := scribe(t, []string{srv.Addr()}, "n1")
+	h.Add(verdict(noon, "192.0.2.1", "announce"))
+	r.await("/h/web/n1", "announce")
+	h.Reconfigure(map[string]string{"web": "/elsewhere/n1"})
+	h.Add(verdict(noon, "192.0.2.1", "withdraw"), Change{At: noon, What: "health", Service: "dns", To: "healthy"})
+	r.await("/elsewhere/n1", "withdraw")
+	r.await("/h/web/n1", "announce")
+	if _, found, err := r.zk.Get(t.Context(), "/h/dns/n1"); err != nil || found {
+		t.Errorf("a service that is gone has a history: %v", err)
+	}
+}

@@ -107,14 +107,21 @@ func Newest(changes []Change) []Change {
 type painter struct {
 	in *Input
 	*ServiceInput
-	changes []Change // of all nodes, newest first
+	changes []Change           // of all nodes, newest first
+	routes  map[string][]Route // by VIP, sorted by node
 	out     Service
 }
 
 func (p *painter) paint() Service {
 	p.out = Service{Name: p.Name, Findings: []Finding{}, VIPs: []VIP{}, Nodes: []Node{}}
+	p.routes = map[string][]Route{}
 	for _, name := range p.nodes() {
 		p.out.Nodes = append(p.out.Nodes, p.node(name))
+		since := zkstate.Stamp("")
+		for _, r := range p.Records[name].Routes {
+			since = cmp.Or(r.Since, since)
+			p.routes[r.VIP] = append(p.routes[r.VIP], routeOf(name, r, since))
+		}
 	}
 	if p.in.ZooKeeper != zkstate.Connected.String() {
 		p.find(Degraded, ZooKeeper, "", "", "ZooKeeper is %s: this is as last read", cmp.Or(p.in.ZooKeeper, "not known"))
@@ -177,10 +184,8 @@ func (p *painter) vips() []string {
 	for name := range p.Claims {
 		add(name)
 	}
-	for _, st := range p.Records {
-		for _, r := range st.Routes {
-			add(r.VIP)
-		}
+	for name := range p.routes {
+		add(name)
 	}
 	return slices.SortedFunc(maps.Keys(known), func(a, b string) int {
 		return cmp.Or(known[a].Addr().Compare(known[b].Addr()), cmp.Compare(known[a].Bits(), known[b].Bits()), cmp.Compare(a, b))

@@ -262,6 +262,15 @@ func TestPictureOfAVIP(t *testing.T) {
 	}
 }
 
+// TestSinceOfTheRouteBefore: a record has it once where several routes share it.
+func TestSinceOfTheRouteBefore(t *testing.T) {
+	s := well()
+	s.route("n1", vip2, func(r *zkstate.StatusRoute) { r.Since = "" })
+	if got := s.view().Services[0].VIPs[1].Routes[0].Since; !got.Equal(began) {
+		t.Errorf("got %v", got)
+	}
+}
+
 // TestServicesAreApart: what is wrong with one says nothing of another.
 func TestServicesAreApart(t *testing.T) {
 	a, b := well(), well()

@@ -92,6 +92,7 @@ type Route struct {
 	MED       uint32    `json:"med,omitempty"`
 	Announced bool      `json:"announced"`         // ExaBGP has acknowledged it and a neighbor hears it
 	Own       bool      `json:"own,omitempty"`     // the node is authoritative for it, whatever its role is now
+	Claim     bool      `json:"claim,omitempty"`   // the node holds the claim
 	Pending   bool      `json:"pending,omitempty"` // withdrawn, not acknowledged yet
 	Refused   bool      `json:"refused,omitempty"` // ExaBGP refuses it, for one neighbor at least
 	Unheard   bool      `json:"unheard,omitempty"` // to be announced, and no neighbor that it is for is up

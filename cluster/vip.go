@@ -14,16 +14,8 @@ const unknown = "?"
 
 // vip makes the picture of one VIP and finds what is not as it should be with it.
 func (p *painter) vip(name string) VIP {
-	v := VIP{VIP: name, Announcers: []string{}, Routes: []Route{}}
-	for i := range p.out.Nodes {
-		n := p.out.Nodes[i].Node
-		for _, r := range p.Records[n].Routes {
-			if r.VIP == name {
-				v.Routes = append(v.Routes, routeOf(n, r))
-			}
-		}
-	}
-	v.Claim = p.holder(name)
+	v := VIP{VIP: name, Announcers: []string{}, Routes: append([]Route{}, p.routes[name]...)}
+	v.Claim = p.holder(&v)
 	owners := p.owners(&v)
 	if len(owners) > 0 {
 		v.Owner = owners[0]
@@ -43,24 +35,22 @@ func (p *painter) vip(name string) VIP {
 	return v
 }
 
-func routeOf(node string, r zkstate.StatusRoute) Route {
+func routeOf(node string, r zkstate.StatusRoute, since zkstate.Stamp) Route {
 	own := r.Own || r.Role == daemon.Authoritative.String() || r.Reason == string(daemon.ReasonConflict) // what older versions say
 	return Route{
 		Node: node, Verdict: r.Verdict, Role: r.Role, Reason: r.Reason, Detail: r.Detail, MED: r.MED, Announced: r.Announced, Own: own,
-		Pending: r.Pending, Refused: r.Refused, Unheard: r.Unheard, Drift: r.Drift, Since: r.Since.Time(),
+		Pending: r.Pending, Refused: r.Refused, Unheard: r.Unheard, Drift: r.Drift, Claim: r.Claim, Since: since.Time(),
 	}
 }
 
 // holder is who has the claim of a VIP.
-func (p *painter) holder(vip string) string {
-	for _, n := range p.out.Nodes {
-		for _, r := range p.Records[n.Node].Routes {
-			if r.VIP == vip && r.Claim {
-				return n.Node
-			}
+func (p *painter) holder(v *VIP) string {
+	for _, r := range v.Routes {
+		if r.Claim {
+			return r.Node
 		}
 	}
-	if c, there := p.Claims[vip]; there {
+	if c, there := p.Claims[v.VIP]; there {
 		return cmp.Or(c.Node, unknown)
 	}
 	return ""

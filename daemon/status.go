@@ -29,6 +29,7 @@ func (c *Core) status(s *service) *zkstate.Status {
 	if s.maintenance == PresencePresent {
 		st.MaintenanceSince = s.entered
 	}
+	var since zkstate.Stamp
 	for _, v := range s.vips {
 		r := zkstate.StatusRoute{
 			VIP: v.name, Verdict: v.last.Action.String(), Role: v.last.Role.String(), Reason: string(v.last.Reason),
@@ -36,9 +37,12 @@ func (c *Core) status(s *service) *zkstate.Status {
 			Announced: c.announced(v),
 			Pending:   v.last.Action == Withdraw && !v.acked(),
 			Claim:     v.raw.Holder == zkstate.Own,
-			Own:       v.authoritative, Since: v.since,
-			Unheard: v.last.Action == Announce && !slices.ContainsFunc(v.adverts, func(a advert) bool { return c.hears(a.to) }),
-			Refused: slices.ContainsFunc(v.adverts, func(a advert) bool { return a.refused }),
+			Own:       v.authoritative,
+			Unheard:   v.last.Action == Announce && !slices.ContainsFunc(v.adverts, func(a advert) bool { return c.hears(a.to) }),
+			Refused:   slices.ContainsFunc(v.adverts, func(a advert) bool { return a.refused }),
+		}
+		if v.since != since {
+			r.Since, since = v.since, v.since
 		}
 		if v.last.Action == Announce {
 			r.MED, r.Community = v.adverts[0].want.MED, v.adverts[0].want.Communities

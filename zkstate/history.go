@@ -17,8 +17,9 @@ import (
 const (
 	// maxChanges is how many entries a history has, and maxHistory how many bytes: half of what a node in ZooKeeper may have
 	// here at most, so that whoever reads has room. The oldest go first.
-	maxChanges = 64
-	maxHistory = 32 << 10
+	maxChanges  = 64
+	maxHistory  = 32 << 10
+	maxTogether = 256 // VIPs in one entry, so that some fit whatever a node has
 	// historyGap is the least time between two writings: what changes more often is written together.
 	historyGap = time.Second
 	// historyWithin bounds one try to write, historyLast the one at the end of the process.
@@ -98,15 +99,15 @@ func decodeHistory(node string, data []byte) (h history, err error) {
 	return h, nil
 }
 
-// add appends a change to others, in the last of them if that is the same but for its VIP.
-func add(all []chapter, c Change) []chapter {
+// addChange appends a change to others, in the last of them if that is the same but for its VIP.
+func addChange(all []chapter, c Change) []chapter {
 	vip := c.VIP
 	c.VIP = ""
 	for i := len(all) - 1; i >= 0 && vip != "" && all[i].At.Equal(c.At); i-- {
 		same := all[i].Change
 		same.VIP = ""
 		switch {
-		case all[i].VIP == "" && len(all[i].VIPs) == 0 || !same.Equal(c):
+		case all[i].VIP == "" && len(all[i].VIPs) == 0, len(all[i].VIPs) >= maxTogether, !same.Equal(c):
 			continue
 		case len(all[i].VIPs) == 0:
 			all[i].VIPs = []string{all[i].VIP}
@@ -145,13 +146,13 @@ type History struct {
 	log     *logrus.Entry
 	signal  chan struct{} // one slot: there is something to write
 
-	mu   sync.Mutex        // a second owner: Add is called by the loop and must never wait for a request
-	past map[string]*past  // by service
-	path map[string]string // the same services
+	mu   sync.Mutex       // a second owner: Add is called by the loop and must never wait for a request
+	past map[string]*past // by service
 }
 
 // past is the history of one service.
 type past struct {
+	path    string
 	fresh   []chapter // not written yet, as far as is known
 	read    bool      // known and version are of what lies in ZooKeeper
 	known   []chapter
@@ -170,16 +171,15 @@ func (h *History) Reconfigure(paths map[string]string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for service := range h.past {
-		if paths[service] != h.path[service] {
+		if _, there := paths[service]; !there {
 			delete(h.past, service)
 		}
 	}
-	for service := range paths {
-		if h.past[service] == nil {
-			h.past[service] = &past{version: -1}
+	for service, at := range paths {
+		if p := h.past[service]; p == nil || p.path != at {
+			h.past[service] = &past{path: at, version: -1}
 		}
 	}
-	h.path = paths
 }
 
 // Add puts changes at the end of the history. One that names no service is of all. It may be called from any goroutine and
@@ -192,7 +192,7 @@ func (h *History) Add(changes ...Change) {
 			if c.Service != "" && c.Service != service {
 				continue
 			}
-			p.fresh = add(p.fresh, c)
+			p.fresh = addChange(p.fresh, c)
 			p.fresh = p.fresh[max(0, len(p.fresh)-maxChanges):]
 		}
 	}
@@ -258,28 +258,28 @@ func (w *historian) write(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var failed error
-	for service, at := range w.due() {
+	for _, p := range w.due() {
 		if w.zk == nil {
 			var err error
 			if w.zk, err = Dial(ctx, w.servers); err != nil {
 				return err
 			}
 		}
-		if err := w.writeOne(ctx, service, at); err != nil {
+		if err := w.writeOne(ctx, p); err != nil {
 			failed = errors.Join(failed, err)
 		}
 	}
 	return failed
 }
 
-// due is where something is to be written.
-func (w *historian) due() map[string]string {
+// due is what has something to be written.
+func (w *historian) due() []*past {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	due := map[string]string{}
-	for service, p := range w.past {
+	var due []*past
+	for _, p := range w.past {
 		if len(p.fresh) > 0 {
-			due[service] = w.path[service]
+			due = append(due, p)
 		}
 	}
 	return due
@@ -287,16 +287,10 @@ func (w *historian) due() map[string]string {
 
 // writeOne appends to what lies in ZooKeeper what is not there yet. Only one writer is meant to be there, but the process before
 // this one may not have ended.
-func (w *historian) writeOne(ctx context.Context, service, at string) error {
-	w.mu.Lock()
-	p := w.past[service]
-	w.mu.Unlock()
-	if p == nil {
-		return nil // reconfigured meanwhile
-	}
+func (w *historian) writeOne(ctx context.Context, p *past) error {
 	if !p.read { // known and version are this goroutine's alone
-		if err := w.readOne(ctx, p, at); err != nil {
-			return w.refused(at, err)
+		if err := w.readOne(ctx, p); err != nil {
+			return w.refused(p.path, err)
 		}
 	}
 	w.mu.Lock()
@@ -309,32 +303,32 @@ func (w *historian) writeOne(ctx context.Context, service, at string) error {
 		}
 	}
 	data, kept := encodeHistory(history{Node: w.node, Changes: all})
-	written, err := w.put(ctx, p, at, data)
+	written, err := w.put(ctx, p, data)
 	if err != nil || !written {
 		p.read = false
 		if err == nil {
-			err = fmt.Errorf("write %q: somebody else has written to it", at)
+			err = fmt.Errorf("write %q: somebody else has written to it", p.path)
 		}
-		return w.refused(at, err)
+		return w.refused(p.path, err)
 	}
 	p.known, p.version = kept, p.version+1
-	delete(w.denied, at)
+	delete(w.denied, p.path)
 	w.mu.Lock()
 	p.fresh = slices.DeleteFunc(p.fresh, func(c chapter) bool { return slices.ContainsFunc(fresh, c.equal) })
 	w.mu.Unlock()
 	return nil
 }
 
-func (w *historian) put(ctx context.Context, p *past, at string, data []byte) (bool, error) {
+func (w *historian) put(ctx context.Context, p *past, data []byte) (bool, error) {
 	if p.version < 0 {
-		return w.zk.Create(ctx, at, data)
+		return w.zk.Create(ctx, p.path, data)
 	}
-	return w.zk.Set(ctx, at, data, p.version)
+	return w.zk.Set(ctx, p.path, data, p.version)
 }
 
 // readOne reads what lies in ZooKeeper. What is no history of this node is replaced.
-func (w *historian) readOne(ctx context.Context, p *past, at string) error {
-	n, found, err := w.zk.Get(ctx, at)
+func (w *historian) readOne(ctx context.Context, p *past) error {
+	n, found, err := w.zk.Get(ctx, p.path)
 	if err != nil {
 		return err
 	}
@@ -345,7 +339,7 @@ func (w *historian) readOne(ctx context.Context, p *past, at string) error {
 	p.version = n.Version
 	old, err := decodeHistory(w.node, n.Data)
 	if err != nil && len(n.Data) > 0 {
-		w.log.WithError(err).WithField("path", at).Warn("what lies where the history should be is replaced")
+		w.log.WithError(err).WithField("path", p.path).Warn("what lies where the history should be is replaced")
 	}
 	p.known = old.Changes
 	return nil

@@ -26,12 +26,12 @@ func verdict(at time.Time, vip, to string) Change {
 func TestHistoryKeepsVIPsTogether(t *testing.T) {
 	var all []chapter
 	for i := range 100 {
-		all = add(all, verdict(noon, fmt.Sprintf("192.0.2.%d", i), "announce"))
+		all = addChange(all, verdict(noon, fmt.Sprintf("192.0.2.%d", i), "announce"))
 	}
-	all = add(all, verdict(noon, "198.51.100.1", "withdraw"))
-	all = add(all, Change{At: noon, What: "health", Service: "web", To: "healthy"})
-	all = add(all, Change{At: noon, What: "health", Service: "web", To: "healthy"})
-	all = add(all, verdict(noon.Add(time.Second), "192.0.2.1", "announce"))
+	all = addChange(all, verdict(noon, "198.51.100.1", "withdraw"))
+	all = addChange(all, Change{At: noon, What: "health", Service: "web", To: "healthy"})
+	all = addChange(all, Change{At: noon, What: "health", Service: "web", To: "healthy"})
+	all = addChange(all, verdict(noon.Add(time.Second), "192.0.2.1", "announce"))
 	data, kept := encodeHistory(history{Node: "n1", Changes: all})
 	if len(kept) != 5 {
 		t.Fatalf("%d entries: %s", len(kept), data)
@@ -52,7 +52,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	for i := range 1000 {
 		c := verdict(noon.Add(time.Duration(i)*time.Second), "192.0.2.1", "announce")
 		c.Detail = strings.Repeat("x", 200)
-		all = add(all, c)
+		all = addChange(all, c)
 	}
 	data, kept := encodeHistory(history{Node: "n1", Changes: all})
 	if len(kept) != maxChanges || len(data) > maxHistory || !kept[len(kept)-1].equal(all[len(all)-1]) {
@@ -64,6 +64,17 @@ func TestHistoryIsBounded(t *testing.T) {
 	data, kept = encodeHistory(history{Node: "n1", Changes: all})
 	if len(kept) != 1 || len(data) > maxHistory {
 		t.Errorf("of long ones %d entries, %d bytes", len(kept), len(data))
+	}
+}
+
+// TestHistoryOfManyVIPs: however many there are, the last words of some are kept.
+func TestHistoryOfManyVIPs(t *testing.T) {
+	var all []chapter
+	for i := range 10_000 {
+		all = addChange(all, verdict(noon, fmt.Sprintf("10.0.%d.%d", i/256, i%256), "announce"))
+	}
+	if data, kept := encodeHistory(history{Node: "n1", Changes: all}); len(kept) < 5 || len(data) > maxHistory {
+		t.Errorf("%d entries, %d bytes", len(kept), len(data))
 	}
 }
 

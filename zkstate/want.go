@@ -115,8 +115,10 @@ type StatusRoute struct {
 	Claim     bool   `json:"claim"`             // this node holds the claim
 
 	// For people; nobody decides by it.
-	Own     bool  `json:"own,omitempty"`     // the node is authoritative for it by its configuration, whatever its role is now
-	Since   Stamp `json:"since,omitempty"`   // when Verdict, Role or Reason changed last, by the node's wall clock
+	Own bool `json:"own,omitempty"` // the node is authoritative for it by its configuration, whatever its role is now
+	// Since is when Verdict, Role or Reason changed last, by the node's wall clock. It is empty where it is that of the route
+	// before: with many VIPs it would be a third of a record, which must not have more than 64 KiB.
+	Since   Stamp `json:"since,omitempty"`
 	Refused bool  `json:"refused,omitempty"` // ExaBGP refuses what is wanted, for one neighbor at least
 	Unheard bool  `json:"unheard,omitempty"` // it is to be announced, and no neighbor that it is for is up
 	Drift   bool  `json:"drift,omitempty"`   // ExaBGP holds something else than what is wanted

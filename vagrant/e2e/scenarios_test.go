@@ -127,7 +127,7 @@ func (s *scene) record(i int) {
 			want = zkstate.StatusRoute{VIP: want.VIP, Verdict: "announce", Role: "authoritative", MED: lab.OwnerMED,
 				Reason: "authoritative", Announced: true, Claim: true, Own: true}
 		}
-		if want.Since = got.Since; got.Since == "" || got != want {
+		if want.Since = got.Since; j == 0 && got.Since == "" || got != want {
 			s.Errorf("%s says %+v, want %+v", path, got, want)
 		}
 	}

@@ -345,7 +345,8 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 // setMaintenance takes a reading of the maintenance node.
 func (s *service) setMaintenance(now time.Time, ev zkstate.MaintenanceRead) {
 	entered := s.entered
-	s.maintenance, s.flag, s.entered = PresenceAbsent, Flag{}, ""
+	s.maintenance, s.flag = PresenceAbsent, Flag{}
+	s.entered = ""
 	if !ev.Present {
 		return
 	}

@@ -38,7 +38,6 @@ func (c *Core) status(s *service) *zkstate.Status {
 			Pending:   v.last.Action == Withdraw && !v.acked(),
 			Claim:     v.raw.Holder == zkstate.Own,
 			Own:       v.authoritative,
-			Unheard:   v.last.Action == Announce && !slices.ContainsFunc(v.adverts, func(a advert) bool { return c.hears(a.to) }),
 			Refused:   slices.ContainsFunc(v.adverts, func(a advert) bool { return a.refused }),
 		}
 		if v.since != since {
@@ -46,6 +45,7 @@ func (c *Core) status(s *service) *zkstate.Status {
 		}
 		if v.last.Action == Announce {
 			r.MED, r.Community = v.adverts[0].want.MED, v.adverts[0].want.Communities
+			r.Unheard = !r.Announced && !slices.ContainsFunc(v.adverts, func(a advert) bool { return c.hears(a.to) })
 		}
 		st.LastResort = st.LastResort || v.last.Reason == ReasonLastResort
 		st.Routes = append(st.Routes, r)

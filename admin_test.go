@@ -128,8 +128,8 @@ func rights(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 }
 
-// record writes a status record: record SERVICE NODE HEALTH MAINTENANCE [-NEIGHBORSTATE] VIP:VERDICT[:REASON]…, or ends
-// it: record SERVICE NODE gone. The verdict "pending" is a withdraw that ExaBGP has not acknowledged.
+// record writes a status record: record SERVICE NODE HEALTH MAINTENANCE [-NEIGHBORSTATE] VIP:VERDICT[:REASON[:own]]…, or ends
+// it: record SERVICE NODE gone. Who announces its own VIP claims it. The verdict "pending" is a withdraw that ExaBGP has not acknowledged.
 func (s *store) record(ts *testscript.TestScript, _ bool, args []string) {
 	at := "/exabgp/status/" + args[0] + "/" + args[1]
 	if args[2] == "gone" {
@@ -144,7 +144,10 @@ func (s *store) record(ts *testscript.TestScript, _ bool, args []string) {
 			continue
 		}
 		words := append(strings.Split(arg, ":"), "")
-		r := zkstate.StatusRoute{VIP: words[0], Verdict: words[1], Announced: words[1] == "announce", Reason: words[2]}
+		r := zkstate.StatusRoute{VIP: words[0], Verdict: words[1], Announced: words[1] == "announce", Reason: words[2], Role: "backup"}
+		if r.Own = slices.Contains(words, "own"); r.Own {
+			r.Role, r.Claim = "authoritative", r.Announced
+		}
 		if r.Verdict == "pending" {
 			r.Verdict, r.Pending = "withdraw", true
 		}
@@ -168,6 +171,8 @@ func TestFlagsFirst(t *testing.T) {
 		"maintenance":                               "maintenance",
 		"drain --undo x -n apex":                    "drain --undo -n=apex -- x",
 		"failback node2 -f x":                       "failback -f=x -- node2",
+		"history node2 --vip x -l 3":                "history --vip=x -l=3 -- node2",
+		"why 192.0.2.1 --json -f x":                 "why --json -f=x -- 192.0.2.1",
 		"check x -f y":                              "check x -f y",
 		"":                                          "",
 	} {

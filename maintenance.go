@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -351,10 +350,7 @@ func listAction(ctx context.Context, a *admin) error {
 		list = append(list, entries...)
 	}
 	if a.cli.Bool("json") {
-		enc := json.NewEncoder(a.stdout)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(list)
+		return printJSON(a.stdout, list)
 	}
 	switch {
 	case len(list) == 0 && a.cli.Args().Present():

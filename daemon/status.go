@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"exazk/zkstate"
@@ -22,7 +23,13 @@ func (c *Core) status(s *service) *zkstate.Status {
 		HoldMS:      s.hold().Milliseconds(),
 		Routes:      st.Routes[:0],
 		Neighbors:   st.Neighbors[:0],
+
+		HealthSince: s.judged, HealthDetail: s.said,
 	}
+	if s.maintenance == PresencePresent {
+		st.MaintenanceSince = s.entered
+	}
+	var since zkstate.Stamp
 	for _, v := range s.vips {
 		r := zkstate.StatusRoute{
 			VIP: v.name, Verdict: v.last.Action.String(), Role: v.last.Role.String(), Reason: string(v.last.Reason),
@@ -31,9 +38,15 @@ func (c *Core) status(s *service) *zkstate.Status {
 			Pending:   v.last.Action == Withdraw && !v.acked(),
 			Rank:      v.rank,
 			Claim:     v.raw.Holder == zkstate.Own,
+			Own:       v.authoritative,
+			Refused:   slices.ContainsFunc(v.adverts, func(a advert) bool { return a.refused }),
+		}
+		if v.since != since {
+			r.Since, since = v.since, v.since
 		}
 		if v.last.Action == Announce {
 			r.MED, r.Community = v.adverts[0].want.MED, v.adverts[0].want.Communities
+			r.Unheard = !r.Announced && !slices.ContainsFunc(v.adverts, func(a advert) bool { return c.hears(a.to) })
 		}
 		st.LastResort = st.LastResort || v.last.Reason == ReasonLastResort
 		st.Routes = append(st.Routes, r)
@@ -50,7 +63,7 @@ func (c *Core) status(s *service) *zkstate.Status {
 func (c *Core) detail(s *service, v *vip, d Verdict) string {
 	switch d.Reason {
 	case ReasonUnhealthy, ReasonLastResort:
-		return s.health.Detail()
+		return s.said
 	case ReasonConflict:
 		return v.raw.Detail
 	case ReasonMaintenance, ReasonStopping:
@@ -66,6 +79,14 @@ func (c *Core) detail(s *service, v *vip, d Verdict) string {
 			return fmt.Sprintf("the check failed for %v; it must pass for %v", s.lasted.Round(time.Second), s.hold().Round(time.Second))
 		}
 		return fmt.Sprintf("the check failed %d times; it must pass for %v", s.failures, s.hold())
+	case ReasonFailbackDelay:
+		return "until " + c.back(s).Add(s.conf.FailbackDelay).UTC().Format(time.RFC3339)
+	case ReasonOutranked:
+		if v.leader != "" {
+			return v.leader + " announces it"
+		}
+	case ReasonZooKeeperLost:
+		return fmt.Sprintf("on_zk_loss = %q", s.conf.OnZKLoss)
 	case ReasonUnclaimed, ReasonClaimed:
 		if c.zk.State != zkstate.Connected {
 			return "as last read; ZooKeeper is away"

@@ -28,6 +28,8 @@
 //   - After any error that is not ZooKeeper's own answer the outcome of a call is unknown, and is read back.
 //   - An ephemeral node is ours if its owner is our session. Nothing else makes it so.
 //
+// History is apart from all of this: it keeps a node's last changes for people, with a session of its own.
+//
 // What it deliberately does not do: it draws no conclusion from a claim that is missing, it never removes a claim that is
 // neither ours nor our own ghost, and it looks up nothing that is not configured.
 package zkstate

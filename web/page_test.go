@@ -67,7 +67,9 @@ func look(t *testing.T, at netip.AddrPort, s browser.Screen, tolerated ...string
 }
 
 // here is a command in the network namespace of the tests.
-func here(ctx context.Context, argv ...string) *exec.Cmd { return exec.CommandContext(ctx, argv[0], argv[1:]...) }
+func here(ctx context.Context, argv ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, argv[0], argv[1:]...)
+}
 
 // onStage serves a picture and gives what changes it.
 func onStage(t *testing.T, v cluster.View) (*stage, *running, netip.AddrPort) {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"embed"
@@ -21,6 +22,9 @@ const (
 	maxFollowers = 48
 	// beatEvery is how often a stream says that it is alive. The page takes three missing ones for a lost connection.
 	beatEvery = 2 * time.Second
+	// staleAfter is when a picture is made anew although nothing has changed: it says how long something is so already, and some
+	// things are wrong only once they last.
+	staleAfter = 5 * time.Second
 	// quiet is the least time between two pictures of a stream: each is whole, and a cluster that starts has many changes.
 	quiet = 150 * time.Millisecond
 	// answerTime is how long the loop may take to answer; it needs microseconds.
@@ -129,6 +133,7 @@ type picture struct {
 
 	mu      sync.Mutex
 	text    []byte
+	made    time.Time
 	changed <-chan struct{}
 }
 
@@ -136,15 +141,25 @@ type picture struct {
 func (p *picture) get() ([]byte, <-chan struct{}, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	view, changed := p.source.View()
-	if p.text == nil || p.changed != changed {
-		text, err := json.Marshal(view)
-		if err != nil {
-			return nil, nil, fmt.Errorf("encode the picture: %w", err)
-		}
-		p.text, p.changed = text, changed
+	if p.text != nil && time.Since(p.made) < staleAfter && !closed(p.changed) {
+		return p.text, p.changed, nil
 	}
+	view, changed := p.source.View()
+	text, err := json.Marshal(view)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode the picture: %w", err)
+	}
+	p.text, p.made, p.changed = text, time.Now(), changed
 	return p.text, p.changed, nil
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func (p *picture) status(w http.ResponseWriter, _ *http.Request) {
@@ -183,22 +198,25 @@ func (s *stream) follow(w http.ResponseWriter, r *http.Request) {
 	}
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
+	var sent []byte
 	for {
 		text, changed, err := s.get()
-		if err != nil || send("view", text) != nil || !rest(r.Context(), quiet) {
+		switch {
+		case err != nil:
+			return
+		case bytes.Equal(text, sent):
+			err = send("beat", []byte(now()))
+		default:
+			err = send("view", text)
+		}
+		if sent = text; err != nil || !rest(r.Context(), quiet) {
 			return
 		}
-		for waiting := true; waiting; {
-			select {
-			case <-r.Context().Done():
-				return
-			case <-changed:
-				waiting = false
-			case <-beat.C:
-				if send("beat", []byte(now())) != nil {
-					return
-				}
-			}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-changed:
+		case <-beat.C:
 		}
 	}
 }

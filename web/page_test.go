@@ -111,9 +111,9 @@ func TestPageShows(t *testing.T) {
 	}{
 		"nominal": {nominal(), []string{"All nominal", "apex", "Every VIP is announced as it should be.", "announces MED 100", "v1.4.0", "172.16.1.6", "What changed", "ZooKeeper connected", "live"},
 			map[string]string{"10.20.255.1": "node1", "10.20.255.3": "node3"}},
-		"degraded": {degraded(), []string{"Degraded: the check of node1 fails", "announces backup, MED 200", "unhealthy", "exit status 7", "healthy → unhealthy"},
+		"degraded": {degraded(), []string{"Degraded: unhealthy node1", "the check of node1 fails", "announces backup, MED 200", "unhealthy", "exit status 7", "healthy → unhealthy"},
 			map[string]string{"10.20.255.1": "node2, node3", "10.20.255.2": "node2"}},
-		"down": {down(), []string{"Down: nobody announces 10.20.255.3", "ZooKeeper is lost as node1 sees it, since", "as last read", "absent no status record", "drained for", "new kernel, by ops@jump1"},
+		"down": {down(), []string{"Down: no-announcer 10.20.255.3", "nobody announces 10.20.255.3", "ZooKeeper is lost as node1 sees it, since", "as last read", "absent no status record", "drained for", "new kernel, by ops@jump1"},
 			map[string]string{"10.20.255.3": "nobody"}},
 		"standby": {standby(), []string{"All nominal", "announces backup, MED 300"}, map[string]string{"10.20.255.1": "node1, node2, node3"}},
 		"many":    {many(), []string{"node6", "2001:db8:ffff:ffff:ffff:ffff:ffff:f027", "dns"}, nil},

@@ -127,12 +127,12 @@ function route(node, r, v) {
 function nodes(s) {
   const rows = list(s.nodes).map((n) => {
     const name = el("th", { role: "rowheader", scope: "row" }, n.node);
-    if (!n.present) return row(n.node, { "data-level": "degraded" }, name, cell("state", { colspan: "5" }, el("strong", {}, "absent"), el("span", { class: "quiet" }, " no status record")));
+    if (!n.present) return row(n.node, { "data-level": "degraded" }, name, cell("state", { colspan: "5" }, el("strong", {}, "absent"), el("span", { class: "quiet" }, " no status record"), n.maintenance === "present" ? [", ", maintenance(n)] : ""));
     return row(n.node, {}, name,
       cell("check", { "data-state": n.health === "healthy" ? "on" : n.health === "unhealthy" ? "bad" : "hold" },
         el("span", { class: "state" }, n.health || "unknown"), n.last_resort ? el("span", { class: "note" }, " last resort") : "",
         n.health_detail ? el("p", { class: "detail" }, n.health_detail) : "", n.health_since ? el("span", { class: "quiet" }, " for ", age(n.health_since)) : ""),
-      cell("maintenance", { "data-state": n.maintenance === "present" ? "hold" : null }, maintenance(n)),
+      cell("maintenance", {}, maintenance(n)),
       cell("BGP", {}, neighbors(n)),
       cell("version", {}, n.version || "–"),
       cell("running", {}, n.since ? ["for ", age(n.since)] : "–"));
@@ -143,7 +143,7 @@ function nodes(s) {
 function maintenance(n) {
   if (n.maintenance === "absent") return el("span", { class: "quiet" }, "no");
   if (n.maintenance !== "present") return "unknown";
-  return [el("span", { class: "state" }, "drained"), n.entered ? [" for ", age(n.entered)] : "", n.note ? el("p", { class: "detail" }, n.note) : ""];
+  return [el("span", { "data-state": "hold" }, el("span", { class: "state" }, "drained")), n.entered ? [" for ", age(n.entered)] : "", n.note ? el("p", { class: "detail" }, n.note) : ""];
 }
 
 function neighbors(n) {
@@ -161,7 +161,7 @@ function timeline(changes) {
       el("ol", { class: "timeline" }, all.map((c) => el("li", { "data-what": c.what, "data-key": [c.at, c.node, c.what, c.vip, c.subject, c.to].join(" ") },
         clock(c.at), " ", el("strong", {}, c.node), " ",
         el("span", {}, c.what === "verdict" ? "" : c.what + " ", c.vip || c.subject ? el("code", {}, c.vip || c.subject) : "", c.vip || c.subject ? " " : "",
-          c.from ? c.from + " → " : "", el("b", {}, c.to), c.to === "announce" && c.role ? " as " + c.role : ""),
+          c.from && c.from !== c.to ? c.from + " → " : "", el("b", {}, c.to), c.to === "announce" && c.role ? " as " + c.role : ""),
         c.reason ? el("span", { class: "note" }, " " + c.reason) : "", c.detail ? el("span", { class: "quiet" }, " " + c.detail) : ""))));
 }
 
@@ -173,12 +173,20 @@ function zookeeper(view) {
     ". What is shown of other nodes, and of claims, is as last read.";
 }
 
+// summary is short and says nothing of time: it is read aloud whenever it changes.
+function summary(view) {
+  if (view.level === "nominal") return "All nominal";
+  const all = list(view.services).flatMap((s) => list(s.findings)).filter((f) => f.level === view.level);
+  const words = [...new Set(all.map((f) => [f.word, f.vip || f.node].filter((x) => x).join(" ")))];
+  const more = words.length > 3 ? " and " + (words.length - 3) + " more" : "";
+  return (view.level === "down" ? "Down" : "Degraded") + (words.length > 0 ? ": " + words.slice(0, 3).join(", ") + more : "");
+}
+
 function draw(view) {
   const names = list(view.services).map((s) => s.name).join(", ");
-  const counts = list(view.services).flatMap((s) => list(s.findings)).filter((f) => f.level !== "nominal");
   document.title = view.level + ": " + names + " – ExaZK";
   document.documentElement.dataset.level = view.level;
-  say(byId("summary"), view.level === "nominal" ? "All nominal" : (view.level === "down" ? "Down" : "Degraded") + (counts.length > 0 ? ": " + counts[0].text : ""));
+  say(byId("summary"), summary(view));
   morph(byId("observer"), el("p", { id: "observer" }, "seen by ", el("strong", {}, view.observer), ", ZooKeeper ", view.zookeeper));
   say(byId("notice"), zookeeper(view));
   morph(byId("main"), el("main", { id: "main", tabindex: "-1" }, list(view.services).map(service), timeline(view.changes)));

@@ -52,8 +52,12 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	checks := newChecks(loop, log.WithField("component", "health"))
 	reloads := &reloader{asked: make(chan struct{}, 1), load: load, cfg: cfg, loop: loop, checks: checks, log: log.WithField("component", "reload")}
 
+	past := newPast(cfg, log.WithField("component", "history"))
+	loop.ObserveWith(past)
+
 	edges := newGroup()
 	storeGroup := newGroup()
+	pastGroup := newGroup()
 	if keeper != nil {
 		loop.KeepWith(keeper)
 		edges.start("record", keeper.run)
@@ -65,6 +69,7 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	}
 	edges.start("health", func(ctx context.Context) error { return checks.run(ctx, cfg) })
 	edges.start("reload", reloads.run)
+	pastGroup.start("history", past.Run)
 	edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, loop, reloads) })
 	storeGroup.start("zookeeper", func(ctx context.Context) error { return store.Run(ctx, loop.ZooKeeper(ctx)) })
 
@@ -74,7 +79,9 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	if exit == daemon.Abandon {
 		cause = zkstate.ErrAbandon
 	}
+	pastGroup.cancel(nil)  // it has a session of its own, and a moment for its last words while the other one is closed
 	storeGroup.stop(cause) // first: claims outlive us by a session timeout otherwise
+	pastGroup.stop(nil)
 	edges.stop(nil)
 	if err != nil {
 		log.WithField("reason", err.Error()).Error("exazk failed")

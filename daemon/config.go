@@ -96,6 +96,7 @@ type Service struct {
 	MaintenancePath string // zk_path_maintenance
 	FailbackPath    string // zk_path_failback
 	StatusPath      string // zk_path_status
+	HistoryPath     string // zk_path_history
 
 	OnZKLoss     Policy
 	Overlap      time.Duration // how long both announce a VIP that changes hands
@@ -518,6 +519,7 @@ type rawService struct {
 	ZKPathMaintenance textValue            `toml:"zk_path_maintenance"`
 	ZKPathFailback    textValue            `toml:"zk_path_failback"`
 	ZKPathStatus      textValue            `toml:"zk_path_status"`
+	ZKPathHistory     textValue            `toml:"zk_path_history"`
 	Backup            textValue            `toml:"backup"`
 	Backups           textValue            `toml:"backups"`
 	Nodes             listValue            `toml:"nodes"`

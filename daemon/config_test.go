@@ -23,7 +23,7 @@ func TestDefaults(t *testing.T) {
 	s := c.Services[0]
 	want := Service{
 		Name: "apex", Authoritative: s.Authoritative, BackupFor: s.BackupFor,
-		ClaimsPath: "/exabgp/service/apex", MaintenancePath: "/exabgp/maintenance/apex/node1", FailbackPath: "/exabgp/failback/apex/node1", StatusPath: "/exabgp/status/apex/node1",
+		ClaimsPath: "/exabgp/service/apex", MaintenancePath: "/exabgp/maintenance/apex/node1", FailbackPath: "/exabgp/failback/apex/node1", StatusPath: "/exabgp/status/apex/node1", HistoryPath: "/exabgp/history/apex/node1",
 		OnZKLoss: PolicyHold, Overlap: time.Second, DrainTimeout: 10 * time.Second, StartGrace: 15 * time.Second, MinNeighbors: 1,
 		DrainStyle: DrainWithdraw, Failback: FailbackAuto, FlapHold: time.Minute,
 		Backup: BackupOnDemand, Backups: BackupsAll, Require: 1,
@@ -66,6 +66,7 @@ zk_path_service = "/a/web"
 zk_path_maintenance = "/b/web/node1"
 zk_path_failback = "/c/web/node1"
 zk_path_status = "/d/web/node1"
+zk_path_history = "/e/web/node1"
 backup = "standby"
 nodes = ["node1", "node2", "node3", "node4"]
 on_zk_loss = "announce"
@@ -329,6 +330,8 @@ func TestBadConfigs(t *testing.T) {
 		"bad paths":             {replace(service, service+"\nzk_path_service = \"exabgp/\"\nzk_path_maintenance = \"/zookeeper/x\"\nzk_path_status = \"/a/../b\""), []string{`zk_path_service: "exabgp/" is not a path in ZooKeeper`, `"/zookeeper/x" belongs to ZooKeeper itself`, `zk_path_status: "/a/../b" is not a path`}},
 		"paths shared":          {replace(service, service+"\nzk_path_service = \"/e/x\"\nzk_path_maintenance = \"/e/x\"\nzk_path_status = \"/e/x/n\""), []string{`zk_path_maintenance: "/e/x" is used twice`, `zk_path_status: "/e/x" holds other things already`}},
 		"failback path shared":  {replace(service, service+"\nzk_path_failback = \"/exabgp/maintenance/apex/x\""), []string{`zk_path_failback: "/exabgp/maintenance/apex" holds other things already`}},
+		"history path shared":   {replace(service, service+"\nzk_path_history = \"/exabgp/status/apex/node1\""), []string{`the path "/exabgp/status/apex/node1" is used twice`, `zk_path_history: "/exabgp/status/apex" holds other things already`}},
+		"history path unnamed":  {replace(service, service+"\nzk_path_history = \"/h/apex\""), []string{`zk_path_history: "/h/apex" does not end in the node's name "node1"`}},
 		"med":                   {storyConfig + "[service.announce]\nmed = 300\nbackup_med = 4294967296\n", []string{"backup_med: 4294967296 is out of range; remedy: write 0 to 4294967295"}},
 		"backup better":         {storyConfig + "[service.announce]\nmed = 300\n", []string{"backup_med: 200 is better than med = 300"}},
 		"drain better":          {storyConfig + "[service.announce]\ndrain_med = 150\n", []string{"drain_med: 150 is better than backup_med = 200"}},

@@ -73,6 +73,7 @@ func (r *rawService) resolve(f *faults, key string, c *Config, used map[string]s
 		MaintenancePath: f.znode(key+".zk_path_maintenance", r.ZKPathMaintenance, "/exabgp/maintenance/"+name+"/"+node),
 		FailbackPath:    f.znode(key+".zk_path_failback", r.ZKPathFailback, "/exabgp/failback/"+name+"/"+node),
 		StatusPath:      f.znode(key+".zk_path_status", r.ZKPathStatus, "/exabgp/status/"+name+"/"+node),
+		HistoryPath:     f.znode(key+".zk_path_history", r.ZKPathHistory, "/exabgp/history/"+name+"/"+node),
 		OnZKLoss:        Policy(f.oneOf(key+".on_zk_loss", r.OnZKLoss, policies)),
 		Overlap:         f.duration(key+".overlap", r.Overlap, 0, time.Minute),
 		DrainTimeout:    f.duration(key+".drain_timeout", r.DrainTimeout, 0, 10*time.Minute),
@@ -99,6 +100,9 @@ func (r *rawService) resolve(f *faults, key string, c *Config, used map[string]s
 	f.enough(key, &s, c)
 	if s.StatusPath != "" && path.Base(s.StatusPath) != node {
 		f.add(key+".zk_path_status", "%q does not end in the node's name %q, by which the others find the record; remedy: end it in /%s", s.StatusPath, node, node)
+	}
+	if s.HistoryPath != "" && path.Base(s.HistoryPath) != node {
+		f.add(key+".zk_path_history", "%q does not end in the node's name %q, by which others find it; remedy: end it in /%s", s.HistoryPath, node, node)
 	}
 	f.distinctPaths(key, &s, used)
 	return s
@@ -354,11 +358,15 @@ func (f *faults) znode(key string, v textValue, def string) string {
 func (f *faults) distinctPaths(key string, s *Service, used map[string]string) {
 	f.once(used, "path "+s.ClaimsPath, key+".zk_path_service", "the path %q is used twice", s.ClaimsPath)
 	f.once(used, "path "+s.StatusPath, key+".zk_path_status", "the path %q is used twice", s.StatusPath)
+	f.once(used, "path "+s.HistoryPath, key+".zk_path_history", "the path %q is used twice", s.HistoryPath)
 	if s.MaintenancePath == s.StatusPath || s.MaintenancePath == s.ClaimsPath {
 		f.add(key+".zk_path_maintenance", "%q is used twice; remedy: give the maintenance node a path of its own", s.MaintenancePath)
 	}
 	if d := path.Dir(s.FailbackPath); d == "/" || d == s.ClaimsPath || d == path.Dir(s.MaintenancePath) || d == path.Dir(s.StatusPath) {
 		f.add(key+".zk_path_failback", "%q holds other things already; remedy: keep failback nodes in a directory of their own, such as \"/exabgp/failback/%s\"", d, s.Name)
+	}
+	if d := path.Dir(s.HistoryPath); d == "/" || slices.Contains([]string{s.ClaimsPath, path.Dir(s.MaintenancePath), path.Dir(s.StatusPath), path.Dir(s.FailbackPath)}, d) {
+		f.add(key+".zk_path_history", "%q holds other things already; remedy: keep histories in a directory of their own, such as \"/exabgp/history/%s\"", d, s.Name)
 	}
 	if d := path.Dir(s.StatusPath); d == s.ClaimsPath || d == "/" || d == path.Dir(s.MaintenancePath) {
 		f.add(key+".zk_path_status", "%q holds other things already; remedy: keep status records in a directory of their own, such as \"/exabgp/status/%s\"", d, s.Name)

@@ -37,6 +37,7 @@ func (c *Core) status(s *service) *zkstate.Status {
 			Pending:   v.last.Action == Withdraw && !v.acked(),
 			Claim:     v.raw.Holder == zkstate.Own,
 			Own:       v.authoritative, Since: v.since,
+			Unheard: v.last.Action == Announce && !slices.ContainsFunc(v.adverts, func(a advert) bool { return c.hears(a.to) }),
 			Refused: slices.ContainsFunc(v.adverts, func(a advert) bool { return a.refused }),
 		}
 		if v.last.Action == Announce {

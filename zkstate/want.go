@@ -118,6 +118,7 @@ type StatusRoute struct {
 	Own     bool  `json:"own,omitempty"`     // the node is authoritative for it by its configuration, whatever its role is now
 	Since   Stamp `json:"since,omitempty"`   // when Verdict, Role or Reason changed last, by the node's wall clock
 	Refused bool  `json:"refused,omitempty"` // ExaBGP refuses what is wanted, for one neighbor at least
+	Unheard bool  `json:"unheard,omitempty"` // it is to be announced, and no neighbor that it is for is up
 	Drift   bool  `json:"drift,omitempty"`   // ExaBGP holds something else than what is wanted
 }
 

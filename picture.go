@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -15,13 +17,17 @@ import (
 // maxChanges is how many changes of all nodes the page shows: an evening of a cluster that has a bad day.
 const maxChanges = 200
 
-// picture is what the page shows: the newest Snapshot of this node, and what changed on all nodes since it began to look. It takes
-// Snapshots from the loop and gives pictures to the HTTP server.
+const (
+	recallWithin = 10 * time.Second
+	recallAgain  = 30 * time.Second
+)
+
+// picture is what the page shows: the newest Snapshot of this node, and the last changes of all nodes. It takes Snapshots from the loop and gives pictures to the HTTP server.
 type picture struct {
 	mu      sync.Mutex
 	last    daemon.Snapshot
 	nodes   map[string][]string // by service, of all nodes that had a record; a list is replaced, never changed
-	changes []cluster.Change // oldest first; appended to and cut at the front, never changed in place
+	changes []cluster.Change    // oldest first; appended to and cut at the front, never changed in place
 	changed chan struct{}
 }
 
@@ -38,16 +44,22 @@ func (p *picture) Observe(s daemon.Snapshot) {
 	}
 	for i := range s.Services {
 		now := &s.Services[i]
-		p.meet(now)
 		j := slices.IndexFunc(p.last.Services, func(was daemon.ServiceSnapshot) bool { return was.Config.Name == now.Config.Name })
+		if j >= 0 && sameReading(p.last.Services[j].Peers, now.Peers) {
+			continue
+		}
+		p.meet(now)
 		if j >= 0 && now.PeersFresh && p.last.Services[j].Peers != nil {
 			p.changes = append(p.changes, peerChanges(s.At, now.Config.Name, p.last.Services[j].Peers, now.Peers)...)
 		}
 	}
-	p.changes = p.changes[max(0, len(p.changes)-maxChanges):]
 	p.last = s
-	close(p.changed)
-	p.changed = make(chan struct{})
+	p.tell()
+}
+
+// sameReading says whether nothing was read between two Snapshots: most of them are about something else, and the loop waits.
+func sameReading(a, b map[string]zkstate.Status) bool {
+	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
 }
 
 // meet remembers the nodes of a service: one that is gone is missed.
@@ -59,6 +71,59 @@ func (p *picture) meet(s *daemon.ServiceSnapshot) {
 		}
 	}
 	p.nodes[s.Config.Name] = known
+}
+
+// recall puts what the nodes have written down before this process began in front of what it sees itself. It tries until ZooKeeper
+// answers, by a session of its own, and then waits for the end.
+func (p *picture) recall(ctx context.Context, cfg *daemon.Config) error {
+	for {
+		if past, err := readPast(ctx, cfg); err == nil {
+			p.prepend(past)
+			<-ctx.Done()
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(recallAgain):
+		}
+	}
+}
+
+func readPast(ctx context.Context, cfg *daemon.Config) ([]cluster.Change, error) {
+	ctx, cancel := context.WithTimeout(ctx, recallWithin)
+	defer cancel()
+	zk, err := zkstate.Dial(ctx, cfg.ZooKeeper.Hosts)
+	if err != nil {
+		return nil, err
+	}
+	defer zk.Close()
+	var all []cluster.Change
+	for i := range cfg.Services {
+		past, err := (&admin{zk: zk}).histories(ctx, &cfg.Services[i])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, past...)
+	}
+	return all, nil
+}
+
+// prepend takes changes from before this process. The later ones it has seen itself, if anybody is to know of them.
+func (p *picture) prepend(past []cluster.Change) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	past = slices.DeleteFunc(past, func(c cluster.Change) bool { return !c.At.Before(p.last.Identity.Since) })
+	slices.SortStableFunc(past, func(a, b cluster.Change) int { return a.At.Compare(b.At) })
+	p.changes = slices.Concat(past, p.changes)
+	p.tell()
+}
+
+// tell keeps the last changes and wakes who waits for one.
+func (p *picture) tell() {
+	p.changes = p.changes[max(0, len(p.changes)-maxChanges):]
+	close(p.changed)
+	p.changed = make(chan struct{})
 }
 
 // View implements web.Source.

@@ -124,3 +124,20 @@ func TestPictureKeepsAFewChanges(t *testing.T) {
 		t.Errorf("%d changes, the newest %+v", len(v.Changes), v.Changes[0])
 	}
 }
+
+// TestPictureRecalls takes what was written down before the process began, and nothing that it has seen itself.
+func TestPictureRecalls(t *testing.T) {
+	begin := time.Unix(1000, 0)
+	p := newPicture(daemon.Identity{Node: "node1", Since: begin})
+	_, changed := p.View()
+	var past []cluster.Change
+	for i := range 2 * maxChanges { // newest first, and up to the other half of the process's life
+		past = append(past, cluster.Change{At: begin.Add(time.Duration(maxChanges-i) * time.Second), Node: "node2", What: "verdict", Service: "apex", VIP: "10.20.255.2", To: "announce"})
+	}
+	p.prepend(past)
+	<-changed
+	v, _ := p.View()
+	if len(v.Changes) != maxChanges-1 || !v.Changes[0].At.Equal(begin.Add(-time.Second)) {
+		t.Errorf("%d changes, the newest %+v", len(v.Changes), v.Changes[0])
+	}
+}

@@ -74,6 +74,9 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	}
 	edges.start("health", func(ctx context.Context) error { return checks.run(ctx, cfg) })
 	edges.start("http", server.Run)
+	if len(cfg.HTTP.Listen) > 0 {
+		edges.start("past", func(ctx context.Context) error { return seen.recall(ctx, cfg) })
+	}
 	edges.start("reload", reloads.run)
 	pastGroup.start("history", past.Run)
 	edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, loop, reloads) })

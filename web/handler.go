@@ -25,6 +25,9 @@ const (
 	// staleAfter is when a picture is made anew although nothing has changed: it says how long something is so already, and some
 	// things are wrong only once they last.
 	staleAfter = 5 * time.Second
+	// freshFor is how long a picture will do although something has changed: a cluster that starts has a thousand changes a second,
+	// and many may look.
+	freshFor = 100 * time.Millisecond
 	// quiet is the least time between two pictures of a stream: each is whole, and a cluster that starts has many changes.
 	quiet = 150 * time.Millisecond
 	// answerTime is how long the loop may take to answer; it needs microseconds.
@@ -141,7 +144,7 @@ type picture struct {
 func (p *picture) get() ([]byte, <-chan struct{}, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.text != nil && time.Since(p.made) < staleAfter && !closed(p.changed) {
+	if age := time.Since(p.made); p.text != nil && (age < freshFor || age < staleAfter && !closed(p.changed)) {
 		return p.text, p.changed, nil
 	}
 	view, changed := p.source.View()

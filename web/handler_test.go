@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"exazk/cluster"
 )
 
 func alive(context.Context) bool { return true }
@@ -286,4 +289,67 @@ func TestPlaceOfAFollowerThatLeftIsFree(t *testing.T) {
 			t.Errorf("got %d", w.Code)
 		}
 	}
+}
+
+// TestFollowerThatDoesNotReadIsCutOff has its connection full of pictures.
+func TestFollowerThatDoesNotReadIsCutOff(t *testing.T) {
+	t.Parallel()
+	v := nominal()
+	v.Services[0].Nodes[0].Note = strings.Repeat("x", 1<<20)
+	src := newStage(v)
+	s := &stream{picture: &picture{source: src}, places: make(chan struct{}, 1)}
+	server := httptest.NewServer(http.HandlerFunc(s.follow))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	eventually(t, time.Second, func() error {
+		if len(s.places) == 0 {
+			return errors.New("it does not follow")
+		}
+		return nil
+	})
+	eventually(t, writeTime+20*time.Second, func() error {
+		v.At = v.At.Add(time.Second)
+		src.show(v)
+		if len(s.places) > 0 {
+			return errors.New("it has its place still")
+		}
+		return nil
+	})
+}
+
+// counting counts how often a picture is asked for.
+type counting struct {
+	*stage
+	asked int
+}
+
+func (c *counting) View() (cluster.View, <-chan struct{}) {
+	c.asked++
+	return c.stage.View()
+}
+
+// TestPictureIsMadeOnceForAll however many look and however much changes, and anew while it lasts.
+func TestPictureIsMadeOnceForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &counting{stage: newStage(nominal())}
+		p := &picture{source: src}
+		for i, step := range []struct {
+			wait  time.Duration
+			show  bool
+			asked int
+		}{{0, false, 1}, {0, false, 1}, {0, true, 1}, {freshFor, false, 2}, {staleAfter - 1, false, 2}, {1, false, 3}, {freshFor, true, 4}} {
+			time.Sleep(step.wait)
+			if step.show {
+				src.show(degraded())
+			}
+			if _, _, err := p.get(); err != nil || src.asked != step.asked {
+				t.Errorf("step %d: asked for %d times, want %d; %v", i, src.asked, step.asked, err)
+			}
+		}
+	})
 }

@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"context"
-	"errors"
 	stdlog "log"
 	"maps"
 	"net"
@@ -30,6 +29,8 @@ const (
 	// writeTime is how long an answer, or one event of a stream, may take to leave.
 	writeTime = 10 * time.Second
 	idleTime  = time.Minute
+	// faultEvery is the least time between two lines about a handler.
+	faultEvery = 10 * time.Second
 )
 
 // Server listens on the addresses that it is told to, as far as they can be.
@@ -111,7 +112,7 @@ func (s *Server) serve(ctx context.Context, at netip.AddrPort) {
 	}
 }
 
-// serveOnce serves until ctx is done or listening fails.
+// serveOnce serves until ctx is done or listening fails, and always returns an error.
 func (s *Server) serveOnce(ctx context.Context, at netip.AddrPort, listening func()) error {
 	network := "tcp4" // "tcp" would take 0.0.0.0 for every address of both families
 	if at.Addr().Is6() {
@@ -130,21 +131,28 @@ func (s *Server) serveOnce(ctx context.Context, at netip.AddrPort, listening fun
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeader,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ErrorLog:          stdlog.New(faultLog{s.log}, "", 0),
+		ErrorLog:          stdlog.New(&faultLog{log: s.log}, "", 0),
 	}
 	defer server.Close()
 	defer context.AfterFunc(ctx, func() { server.Close() })()
-	err = server.Serve(netutil.LimitListener(listener, maxConnections))
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
+	return server.Serve(netutil.LimitListener(listener, maxConnections))
 }
 
-// faultLog takes what net/http has to say, a handler's panic above all, which ends its connection alone.
-type faultLog struct{ log *logrus.Entry }
+// faultLog takes what net/http has to say, a handler's panic above all, which ends its connection alone; the page tries again, so
+// there may be many.
+type faultLog struct {
+	log *logrus.Entry
 
-func (f faultLog) Write(line []byte) (int, error) {
-	f.log.WithField("reason", string(bytes.TrimSpace(line))).Warn("http server")
+	mu   sync.Mutex
+	last time.Time
+}
+
+func (f *faultLog) Write(line []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.last.IsZero() || time.Since(f.last) > faultEvery {
+		f.last = time.Now()
+		f.log.WithField("reason", string(bytes.TrimSpace(line))).Warn("http server")
+	}
 	return len(line), nil
 }

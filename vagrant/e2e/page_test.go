@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ func TestPage(t *testing.T) {
 	newStage(t, "page", 4*time.Second, lab.Options{HTTP: true}).play(t,
 		act{"page follows a failed check", pageFollowsCheck},
 		act{"page follows a crash", pageFollowsCrash},
+		act{"page of a new process", pageRemembers},
 		act{"page without zookeeper", pageWithoutZooKeeper},
 		act{"page moves with a reload", pageMoves},
 	)
@@ -192,4 +194,25 @@ func pageMoves(s *scene) {
 		s.reload(victim, on(lab.HTTPPort))
 		s.until(5*time.Second, "it is back", func() error { return at(lab.HTTPPort) })
 	})
+}
+
+// pageRemembers shows what was before the process that serves it.
+func pageRemembers(s *scene) {
+	unhealthy := "document.querySelector('.timeline').innerText.includes('healthy → unhealthy')"
+	s.must(s.lab.StopWeb(victim))
+	s.moved(vip1, 5*time.Second, "r2", "r3")
+	s.must(s.lab.StartWeb(s.Context(), victim))
+	s.steady()
+	before, err := s.lab.ExazkPID("lb2")
+	s.must(err)
+	s.must(s.lab.SignalExazk("lb2", syscall.SIGKILL))
+	s.until(10*time.Second, "a new process", func() error {
+		pid, err := s.lab.ExazkPID("lb2")
+		if err == nil && pid == before {
+			err = fmt.Errorf("process %d is still there", pid)
+		}
+		return err
+	})
+	s.steady()
+	s.must(s.look(s.browser(), "lb2").Until(10*time.Second, unhealthy))
 }

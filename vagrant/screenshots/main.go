@@ -24,7 +24,7 @@ const (
 )
 
 var (
-	laptop = browser.Screen{Width: 1180, Height: 800}
+	laptop = browser.Screen{Width: 1180, Height: 900}
 	phone  = browser.Screen{Width: 390, Height: 844, Scale: 1.5, Phone: true, Dark: true}
 )
 

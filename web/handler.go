@@ -27,9 +27,9 @@ const (
 	staleAfter = 5 * time.Second
 	// freshFor is how long a picture will do although something has changed: a cluster that starts has a thousand changes a second,
 	// and many may look.
-	freshFor = 100 * time.Millisecond
+	freshFor = 50 * time.Millisecond
 	// quiet is the least time between two pictures of a stream: each is whole, and a cluster that starts has many changes.
-	quiet = 150 * time.Millisecond
+	quiet = 100 * time.Millisecond
 	// answerTime is how long the loop may take to answer; it needs microseconds.
 	answerTime = time.Second
 )

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"reflect"
@@ -20,6 +21,8 @@ const maxChanges = 200
 const (
 	recallWithin = 10 * time.Second
 	recallAgain  = 30 * time.Second
+	// sameClock is how much older than its reading a change may be: a record takes a second at worst.
+	sameClock = 5 * time.Second
 )
 
 // picture is what the page shows: the newest Snapshot of this node, and the last changes of all nodes. It takes Snapshots from the loop and gives pictures to the HTTP server.
@@ -170,15 +173,15 @@ func changeOf(node string, t daemon.Transition) cluster.Change {
 		From: t.From, To: t.To, Role: t.Role, Reason: t.Reason, Detail: t.Detail}
 }
 
-// peerChanges finds what changed on the other nodes between two readings of their records, at the time of this node's clock. The
-// words are those of this node's own transitions.
+// peerChanges finds what changed on the other nodes between two readings of their records. The words are those of this node's own
+// transitions.
 func peerChanges(at time.Time, service string, was, now map[string]zkstate.Status) []cluster.Change {
 	var all []cluster.Change
 	for _, name := range union(was, now) {
 		before, wasThere := was[name]
 		after, isThere := now[name]
 		add := func(what daemon.What, c cluster.Change) {
-			c.At, c.Node, c.What, c.Service = at, name, string(what), service
+			c.At, c.Node, c.What, c.Service = cmp.Or(c.At, at), name, string(what), service
 			all = append(all, c)
 		}
 		switch {
@@ -193,18 +196,27 @@ func peerChanges(at time.Time, service string, was, now map[string]zkstate.Statu
 		case before.Equal(after):
 			continue
 		}
-		recordChanges(before, after, add)
+		recordChanges(at, before, after, add)
 	}
 	return all
 }
 
+// when is the time of a change by its own node's clock, without which effects would come before what is read a moment later; or of
+// this node's, at which it was read, where the two clocks cannot be compared.
+func when(read time.Time, said zkstate.Stamp) time.Time {
+	if t := said.Time(); !t.After(read) && read.Sub(t) < sameClock {
+		return t
+	}
+	return read
+}
+
 // recordChanges finds what changed between two records of a node, causes first.
-func recordChanges(before, after zkstate.Status, add func(daemon.What, cluster.Change)) {
+func recordChanges(at time.Time, before, after zkstate.Status, add func(daemon.What, cluster.Change)) {
 	if before.Maintenance != after.Maintenance {
-		add(daemon.WhatMaintenance, cluster.Change{From: before.Maintenance, To: after.Maintenance, Detail: after.Note})
+		add(daemon.WhatMaintenance, cluster.Change{At: when(at, after.MaintenanceSince), From: before.Maintenance, To: after.Maintenance, Detail: after.Note})
 	}
 	if before.Health != after.Health {
-		add(daemon.WhatHealth, cluster.Change{From: before.Health, To: after.Health, Detail: after.HealthDetail})
+		add(daemon.WhatHealth, cluster.Change{At: when(at, after.HealthSince), From: before.Health, To: after.Health, Detail: after.HealthDetail})
 	}
 	for _, n := range after.Neighbors {
 		from := zkstate.StatusNeighbor{State: "unknown"}
@@ -221,7 +233,7 @@ func recordChanges(before, after zkstate.Status, add func(daemon.What, cluster.C
 			from = before.Routes[i]
 		}
 		if from.Verdict != r.Verdict || from.Role != r.Role || from.Reason != r.Reason {
-			add(daemon.WhatVerdict, cluster.Change{VIP: r.VIP, From: from.Verdict, To: r.Verdict, Role: r.Role, Reason: r.Reason, Detail: r.Detail})
+			add(daemon.WhatVerdict, cluster.Change{At: when(at, r.Since), VIP: r.VIP, From: from.Verdict, To: r.Verdict, Role: r.Role, Reason: r.Reason, Detail: r.Detail})
 		}
 	}
 }

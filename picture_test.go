@@ -58,6 +58,33 @@ func TestChangesOfOtherNodes(t *testing.T) {
 	}
 }
 
+// TestChangesHaveTheTimeOfTheirNode unless its clock is another.
+func TestChangesHaveTheTimeOfTheirNode(t *testing.T) {
+	read := time.Unix(1000, 0)
+	for name, tt := range map[string]struct{ said, want time.Time }{
+		"a moment ago":  {read.Add(-200 * time.Millisecond), read.Add(-200 * time.Millisecond)},
+		"just now":      {read, read},
+		"not said":      {time.Time{}, read},
+		"in the future": {read.Add(time.Millisecond), read},
+		"long ago":      {read.Add(-sameClock), read},
+	} {
+		now := recordOf(func(st *zkstate.Status) {
+			st.Health, st.HealthSince = "unhealthy", zkstate.StampOf(tt.said)
+			st.Maintenance, st.MaintenanceSince = "present", zkstate.StampOf(tt.said)
+			st.Routes[0].Reason, st.Routes[0].Since = "unhealthy", zkstate.StampOf(tt.said)
+		})
+		got := peerChanges(read, "apex", map[string]zkstate.Status{"node2": recordOf(nil)}, map[string]zkstate.Status{"node2": now})
+		if len(got) != 3 {
+			t.Fatalf("got %v", got)
+		}
+		for _, c := range got {
+			if !c.At.Equal(tt.want) {
+				t.Errorf("%s: %s at %v, want %v", name, c.What, c.At, tt.want)
+			}
+		}
+	}
+}
+
 // look is a Snapshot of node1 that sees the records of others.
 func look(at time.Time, peers map[string]zkstate.Status, changes ...daemon.Transition) daemon.Snapshot {
 	own := recordOf(func(st *zkstate.Status) {

@@ -78,7 +78,7 @@ func shoot(ctx context.Context, l *lab.Lab, out string) error {
 	if err := errors.Join(level(wide, "nominal"), save(wide, out, "nominal.png"), l.StopWeb("lb1")); err != nil {
 		return err
 	}
-	taken := fmt.Sprintf(`document.querySelector('tr[data-key="%s"] .who').innerText.split(", ").length === 2`, lab.VIPs()[0])
+	taken := fmt.Sprintf(`document.querySelector('tr[data-key="%s"] .who').innerText.split(", ").length === 2 && !document.querySelector('[data-state=unheard]')`, lab.VIPs()[0])
 	return errors.Join(wide.Until(20*time.Second, taken), narrow.Until(20*time.Second, taken), level(wide, "degraded"),
 		save(wide, out, "failover.png"), save(narrow, out, "phone-dark.png"))
 }

@@ -58,6 +58,8 @@ function span(ms) {
 }
 
 const clock = (text) => el("time", { datetime: text, title: text }, at(text));
+// moment is for what follows close upon another.
+const moment = (text) => el("time", { datetime: text, title: text }, at(text) + "." + String(new Date(text).getMilliseconds()).padStart(3, "0"));
 const age = (text) => el("time", { datetime: text, title: text, "data-age": true }, span(serverNow() - new Date(text)));
 
 function tellAges() {
@@ -159,7 +161,7 @@ function timeline(changes) {
     el("h2", { id: "changes" }, "What changed"),
     all.length === 0 ? el("p", { class: "quiet" }, "Nothing is known to have changed.") :
       el("ol", { class: "timeline" }, all.map((c) => el("li", { "data-what": c.what, "data-key": [c.at, c.node, c.what, c.vip, c.subject, c.to].join(" ") },
-        clock(c.at), " ", el("strong", {}, c.node), " ",
+        moment(c.at), " ", el("strong", {}, c.node), " ",
         el("span", {}, c.what === "verdict" ? "" : c.what + " ", c.vip || c.subject ? el("code", {}, c.vip || c.subject) : "", c.vip || c.subject ? " " : "",
           c.from && c.from !== c.to ? c.from + " → " : "", el("b", {}, c.to), c.to === "announce" && c.role ? " as " + c.role : ""),
         c.reason ? el("span", { class: "note" }, " " + c.reason) : "", c.detail ? el("span", { class: "quiet" }, " " + c.detail) : ""))));

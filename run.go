@@ -19,6 +19,7 @@ import (
 	"exazk/daemon"
 	"exazk/exabgp"
 	"exazk/link"
+	"exazk/web"
 	"exazk/zkstate"
 )
 
@@ -49,8 +50,12 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 		before = keeper.read()
 	}
 	loop := daemon.NewLoop(daemon.NewCore(cfg, id, before...), speaker, store, log.WithField("component", "daemon"))
+	seen := newPicture(id)
+	loop.ObserveWith(seen)
+	server := web.New(web.Options{Source: seen, Alive: loop.Alive}, log.WithField("component", "http"))
+	server.Listen(cfg.HTTP.Listen)
 	checks := newChecks(loop, log.WithField("component", "health"))
-	reloads := &reloader{asked: make(chan struct{}, 1), load: load, cfg: cfg, loop: loop, checks: checks, log: log.WithField("component", "reload")}
+	reloads := &reloader{asked: make(chan struct{}, 1), load: load, cfg: cfg, loop: loop, checks: checks, server: server, log: log.WithField("component", "reload")}
 
 	past := newPast(cfg, log.WithField("component", "history"))
 	loop.ObserveWith(past)
@@ -68,6 +73,10 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 		edges.start("link", func(ctx context.Context) error { return links.Run(ctx, loop.Link(ctx)) })
 	}
 	edges.start("health", func(ctx context.Context) error { return checks.run(ctx, cfg) })
+	edges.start("http", server.Run)
+	if len(cfg.HTTP.Listen) > 0 {
+		edges.start("past", func(ctx context.Context) error { return seen.recall(ctx, cfg) })
+	}
 	edges.start("reload", reloads.run)
 	pastGroup.start("history", past.Run)
 	edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, loop, reloads) })

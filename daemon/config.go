@@ -22,6 +22,7 @@ type Config struct {
 	Log       LogConfig
 	ZooKeeper ZooKeeperConfig
 	ExaBGP    ExaBGPConfig
+	HTTP      HTTPConfig
 	Services  []Service // at least one; names are unique, and so are VIPs over all of them
 }
 
@@ -52,6 +53,11 @@ type ExaBGPConfig struct {
 	LocalAS uint32
 	// Neighbors are the peers that hear exazk, where ExaBGP has others too; empty means all that it has.
 	Neighbors []netip.Addr
+}
+
+// HTTPConfig is the server for operators: page, JSON, metrics.
+type HTTPConfig struct {
+	Listen []netip.AddrPort // no two alike; empty means that there is no server
 }
 
 // Policy says what becomes of backup routes while ZooKeeper is away for longer than a session timeout.
@@ -290,7 +296,7 @@ var fileShape = func() map[string]shape {
 	announce := shape{table: true, below: map[string]shape{"backup": plain, "drain": plain}}
 	check := map[string]shape{"http": {table: true, below: map[string]shape{"headers": plain}}, "tcp": plain, "dns": plain, "file": plain, "systemd": plain}
 	return map[string]shape{
-		"log": plain, "zookeeper": plain, "exabgp": plain,
+		"log": plain, "zookeeper": plain, "exabgp": plain, "http": plain,
 		"service": {list: true, below: map[string]shape{
 			"check": {table: true, list: true, below: check}, "announce": announce, "ranks": plain, "owners": plain,
 			"neighbor": {list: true, below: map[string]shape{"announce": announce}},
@@ -475,6 +481,7 @@ type rawConfig struct {
 	Log       rawLog       `toml:"log"`
 	ZooKeeper rawZooKeeper `toml:"zookeeper"`
 	ExaBGP    rawExaBGP    `toml:"exabgp"`
+	HTTP      rawServer    `toml:"http"`
 	Services  []rawService `toml:"service"`
 
 	silent bool // from the command line only
@@ -498,6 +505,10 @@ type rawExaBGP struct {
 	Dialect          textValue     `toml:"dialect"`
 	LocalAS          numberValue   `toml:"local_as"`
 	Neighbors        listValue     `toml:"neighbors"`
+}
+
+type rawServer struct {
+	Listen anyValue `toml:"listen"` // a port, an address, or a list of them
 }
 
 type rawService struct {

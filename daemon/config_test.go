@@ -55,6 +55,8 @@ hold_time = "9s"
 dialect = "4.2"
 local_as = 65001
 neighbors = ["172.16.1.6", "172.16.1.7", "2001:db8::6"]
+[http]
+listen = ["9180", "0.0.0.0:9181", "[2001:db8::1]:9180"]
 
 [[service]]
 name = "web"
@@ -238,6 +240,26 @@ func TestSampleConfigs(t *testing.T) {
 	}
 }
 
+func TestListen(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                       "[]",
+		"listen = 9180":                          "[127.0.0.1:9180]",
+		`listen = "9180"`:                        "[127.0.0.1:9180]",
+		`listen = ":9180"`:                       "[127.0.0.1:9180]",
+		`listen = "10.0.0.1:9180"`:               "[10.0.0.1:9180]",
+		`listen = [":1", "[::]:2", "0.0.0.0:2"]`: "[127.0.0.1:1 [::]:2 0.0.0.0:2]",
+		`listen = "[fe80::1%eth0]:9180"`:         "[[fe80::1%eth0]:9180]",
+		"listen = []":                            "[]",
+	} {
+		c, err := ParseConfig("f.toml", storyConfig+"[http]\n"+text+"\n")
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		} else if got := fmt.Sprint(c.HTTP.Listen); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
+}
+
 // TestFilesOfChecks has who runs checks look at the files that they read, and nobody else.
 func TestFilesOfChecks(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f.toml")
@@ -323,6 +345,8 @@ func TestBadConfigs(t *testing.T) {
 		"grace":                 {replace(check, check+"\ntimeout = \"6s\""), []string{"start_grace: 15s is shorter than a check may take to its first verdict (rise × (timeout + fast_interval) = 18.6s)"}},
 		"status of another":     {replace(service, service+"\nzk_path_status = \"/exabgp/status/apex/lb1\""), []string{`zk_path_status: "/exabgp/status/apex/lb1" does not end in the node's name "node1"`}},
 		"hold time":             {storyConfig + "[exabgp]\nhold_time = \"1s\"\n", []string{"exabgp.hold_time: 1s is shorter than BGP allows"}},
+		"listen":                {storyConfig + "[http]\nlisten = [\"web\", \"0\", 65536, \"lb1:80\", \"::1\", true, \"[::ffff:1.2.3.4]:80\", 80, \":80\"]\n", []string{`f.toml:14: http.listen: "web" is not an address to listen on; remedy: write a port`, `"0" is not`, "65536 is not", `"lb1:80" is not`, `"::1" is not`, "true is not", `"[::ffff:1.2.3.4]:80" is not`, "127.0.0.1:80 is there twice"}},
+		"http is no table":      {"http = 9180\n" + storyConfig, []string{"f.toml:1: http: 9180 is not a table; remedy: write [http]"}},
 		"neighbors":             {storyConfig + "[exabgp]\nneighbors = [\"r1\"]\n", []string{`exabgp.neighbors: "r1" is not an address`}},
 		"exabgp":                {storyConfig + "[exabgp]\ndialect = 5\nlocal_as = 4294967296\nneighbors = [\"fe80::1%eth0\", \"::ffff:1.2.3.4\"]\n", []string{"f.toml:14: exabgp.dialect: 5 is not a string", "f.toml:15: exabgp.local_as: 4294967296 is out of range; remedy: write 1 to 4294967295", `f.toml:16: exabgp.neighbors: "fe80::1%eth0" is not an address`, "IPv4 written as IPv6; remedy: write 1.2.3.4"}},
 		"dialect":               {storyConfig + "[exabgp]\ndialect = \"4\"\nlocal_as = 23456\n", []string{`f.toml:14: exabgp.dialect: "4" is not known; remedy: write one of auto, 3.4, 4.2, 5, 6`, "f.toml:15: exabgp.local_as: AS 23456 "}},

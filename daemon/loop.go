@@ -39,7 +39,8 @@ type Loop struct {
 	keeper  Keeper // nil where nothing is kept
 	log     *logrus.Entry
 	events  chan posted
-	waiting []Event // that are being taken in
+	waiting []Event       // that are being taken in
+	asked   chan struct{} // see Alive
 	last    Decision
 
 	observers []Observer
@@ -58,6 +59,7 @@ func NewLoop(core *Core, speaker Speaker, store Store, log *logrus.Entry) *Loop 
 		// A Step takes microseconds; the buffer lets an edge that has just read many routes' acknowledgements go on
 		// without a switch of goroutines for each. Senders wait when it is full: a transition is never dropped.
 		events: make(chan posted, 256),
+		asked:  make(chan struct{}),
 	}
 }
 
@@ -68,6 +70,16 @@ func (l *Loop) KeepWith(k Keeper) { l.keeper = k }
 func (l *Loop) Post(ctx context.Context, ev Event) bool {
 	select {
 	case l.events <- posted{ev, time.Now()}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Alive says whether the loop was ready for an event before ctx was done: it neither waits for an edge nor stands still.
+func (l *Loop) Alive(ctx context.Context) bool {
+	select {
+	case l.asked <- struct{}{}:
 		return true
 	case <-ctx.Done():
 		return false
@@ -100,6 +112,7 @@ func (l *Loop) Run(ctx context.Context) Exit {
 		select {
 		case <-ctx.Done():
 			return Stay
+		case <-l.asked:
 		case p := <-l.events:
 			l.take(p)
 		case <-timer.C:

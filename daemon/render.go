@@ -26,6 +26,11 @@ func (c *Config) Render() string {
 	if c.ExaBGP.LocalAS > 0 {
 		fmt.Fprintf(&b, "local_as = %d\n", c.ExaBGP.LocalAS)
 	}
+	listen := make([]string, len(c.HTTP.Listen))
+	for i, at := range c.HTTP.Listen {
+		listen[i] = at.String()
+	}
+	fmt.Fprintf(&b, "\n[http]\nlisten = %s\n", tomlList(listen))
 	for i := range c.Services {
 		c.Services[i].render(&b)
 	}

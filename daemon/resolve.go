@@ -39,6 +39,7 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 			LocalAS:        f.as("exabgp.local_as", r.ExaBGP.LocalAS),
 			Neighbors:      f.addresses("exabgp.neighbors", r.ExaBGP.Neighbors),
 		},
+		HTTP: HTTPConfig{Listen: f.listen("http.listen", r.HTTP.Listen)},
 	}
 	c.Node = f.node("node", r.Node)
 	if len(r.Services) == 0 {
@@ -249,6 +250,43 @@ func serverAddress(h string) (string, error) {
 		return "", errors.New("is not a server; remedy: write host:port, such as \"zk1:2181\"")
 	}
 	return net.JoinHostPort(host, port), nil
+}
+
+// listen are the addresses of a server. Names are refused: what they stand for may change, and be more than was meant.
+func (f *faults) listen(key string, v anyValue) []netip.AddrPort {
+	items, listed := v.V.([]any)
+	if v.Set && !listed {
+		items = []any{v.V}
+	}
+	var out []netip.AddrPort
+	for _, item := range items {
+		at, err := listenAddress(item)
+		switch {
+		case err != nil:
+			f.add(key, "%s %w", quoted(item), err)
+		case slices.Contains(out, at):
+			f.add(key, "%s is there twice; remedy: keep one of the two", at)
+		default:
+			out = append(out, at)
+		}
+	}
+	return out
+}
+
+// listenAddress reads an address and a port; a port alone is on loopback.
+func listenAddress(in any) (netip.AddrPort, error) {
+	text, isText := in.(string)
+	if port, ok := in.(int64); ok {
+		text, isText = strconv.FormatInt(port, 10), true
+	}
+	if port := strings.TrimPrefix(text, ":"); !strings.ContainsAny(port, ":.") {
+		text = "127.0.0.1:" + port
+	}
+	at, err := netip.ParseAddrPort(text)
+	if !isText || err != nil || at.Port() == 0 || at.Addr().Is4In6() || at.Addr().IsMulticast() {
+		return at, errors.New("is not an address to listen on; remedy: write a port, such as 9180, for this machine alone; or an address and a port, such as \"192.0.2.1:9180\" or \"[2001:db8::1]:9180\"; \"0.0.0.0:9180\" and \"[::]:9180\" are every address")
+	}
+	return at, nil
 }
 
 func (f *faults) vips(key string, v listValue, used map[string]string) []netip.Prefix {

@@ -40,8 +40,10 @@ type Loop struct {
 	log     *logrus.Entry
 	events  chan posted
 	last    Decision
+	since   time.Time // when the event that is taken in was posted, or the deadline that has come
 
 	observers []Observer
+	waits     func(time.Duration) // told how long each event waited; nil where nobody wants to know
 	seen      seen
 }
 
@@ -92,6 +94,7 @@ func (l *Loop) Health(ctx context.Context) func(health.Changed) bool {
 
 // Run steps the core until it wants to end, and says how; or until ctx is done, and then says Stay.
 func (l *Loop) Run(ctx context.Context) Exit {
+	l.since = time.Now()
 	l.step(Tick{})
 	timer := time.NewTimer(time.Until(l.last.Wake))
 	defer timer.Stop()
@@ -100,16 +103,26 @@ func (l *Loop) Run(ctx context.Context) Exit {
 		case <-ctx.Done():
 			return Stay
 		case p := <-l.events:
-			if waited := time.Since(p.at); waited > slowEvent {
-				l.log.WithFields(logrus.Fields{"event": eventName(p.ev), "elapsed_ms": waited.Milliseconds()}).Warn("event waited")
-			}
+			l.waited(p)
+			l.since = p.at
 			l.step(p.ev)
 		case <-timer.C:
+			l.since = l.last.Wake
 			l.step(Tick{})
 		}
 		timer.Reset(time.Until(l.last.Wake))
 	}
 	return l.last.Exit
+}
+
+func (l *Loop) waited(p posted) {
+	waited := time.Since(p.at)
+	if l.waits != nil {
+		l.waits(waited)
+	}
+	if waited > slowEvent {
+		l.log.WithFields(logrus.Fields{"event": eventName(p.ev), "elapsed_ms": waited.Milliseconds()}).Warn("event waited")
+	}
 }
 
 // step passes on what changed: routes before claims, see doc.go.
@@ -120,7 +133,9 @@ func (l *Loop) step(ev Event) {
 		l.keeper.Keep(d.Keys)
 	}
 	if d.Table.Epoch != l.last.Table.Epoch || !slices.Equal(d.Table.Routes, l.last.Table.Routes) {
-		l.speaker.Set(d.Table)
+		t := d.Table
+		t.Since = l.since
+		l.speaker.Set(t)
 	}
 	if r, ok := ev.(Reload); ok {
 		l.store.Reconfigure(r.Config.Store(l.core.id).Services)

@@ -19,6 +19,7 @@ import (
 	"exazk/daemon"
 	"exazk/exabgp"
 	"exazk/link"
+	"exazk/metrics"
 	"exazk/zkstate"
 )
 
@@ -38,7 +39,8 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	id := daemon.Identity{Node: cfg.Node, Instance: newInstance(), Version: versionText(), Since: time.Now().UTC().Truncate(time.Millisecond)}
 	log.WithFields(logrus.Fields{"version": id.Version, "instance": id.Instance, "pid": os.Getpid()}).Info("exazk started")
 
-	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive, Dialect: cfg.ExaBGP.Dialect, Environ: os.Environ()}, log.WithField("component", "exabgp"))
+	measured := metrics.New(cfg, id.Version, func() int64 { return lostLines(logger) })
+	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive, Dialect: cfg.ExaBGP.Dialect, Environ: os.Environ(), Progress: measured.Command}, log.WithField("component", "exabgp"))
 	store := zkstate.New(cfg.Store(id), log.WithField("component", "zookeeper"))
 	var before []exabgp.Route
 	var keeper *record
@@ -49,7 +51,9 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 		before = keeper.read()
 	}
 	loop := daemon.NewLoop(daemon.NewCore(cfg, id, before...), speaker, store, log.WithField("component", "daemon"))
-	checks := newChecks(loop, log.WithField("component", "health"))
+	loop.ObserveWith(measured)
+	loop.WatchWaits(measured.EventWaited)
+	checks := newChecks(loop, measured.Ran, log.WithField("component", "health"))
 	reloads := &reloader{asked: make(chan struct{}, 1), load: load, cfg: cfg, loop: loop, checks: checks, log: log.WithField("component", "reload")}
 
 	edges := newGroup()

@@ -23,7 +23,13 @@ const (
 	WhatZooKeeper   What = "zookeeper"   // From and To are connecting, connected, suspended or lost
 	WhatNeighbor    What = "neighbor"    // From and To are those of zkstate.StatusNeighbor
 	WhatVerdict     What = "verdict"     // From and To are none, hold, announce or withdraw
-	WhatDrift       What = "drift"       // To is drifted when ExaBGP holds something else than what is wanted, and repaired when it does no longer
+	WhatDrift       What = "drift"       // To is drifted or repaired
+)
+
+// Drifted is where a drift goes To that begins: ExaBGP holds something else than what is wanted. Repaired is its end.
+const (
+	Drifted  = "drifted"
+	Repaired = "repaired"
 )
 
 // Removed is the Reason of a Transition to withdraw of a VIP that left the configuration; no verdict has it.

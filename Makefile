@@ -14,7 +14,7 @@ UNIT      = $(shell go list ./... | grep -v -e /vagrant/e2e -e /vagrant/chaos)
 MINUTES  ?= 10
 SEEDS    ?= 20000
 
-.PHONY: help build tools lab-tools test vet unit reconnect e2e sim sim-profile sim-mutants chaos bench-failover lab lab-down cover fuzz update check-configs lint dist clean
+.PHONY: help build tools lab-tools test vet unit reconnect e2e sim sim-profile sim-mutants chaos bench-failover screenshots lab lab-down cover fuzz update check-configs lint dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,11 @@ bench-failover: ## measure every failover in the lab and write docs/failover.md;
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -o bin/ ./vagrant/bench
 	@bin/bench $(BENCH)
+
+screenshots: lab-tools build ## make the pictures in docs/screenshots anew, from a lab of its own (root, after "make tools")
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -o bin/ ./vagrant/screenshots ./vagrant/web
+	@bin/screenshots
 
 sim: ## play SEEDS lives of a simulated cluster, or tell the story of one: SEED=n. SIM="-shrink -svg seed.svg" for less or a picture
 	@mkdir -p bin

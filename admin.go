@@ -38,6 +38,7 @@ type admin struct {
 	cfg      *daemon.Config
 	node     string           // that is spoken to
 	services []daemon.Service // that are spoken about, with that node's paths
+	vip      string           // that is asked about; empty for all
 	zk       *zkstate.Admin
 	recorded map[string]bool // by service: the node had a status record at the beginning
 }
@@ -75,15 +76,19 @@ func newAdmin(c *cli.Context, stdout, stderr io.Writer, dir string) (*admin, err
 	if err := checkAdminFlags(c); err != nil {
 		return nil, err
 	}
+	vip, err := vipAsked(c)
+	if err != nil {
+		return nil, err
+	}
 	cfg, err := adminConfig(c, dir)
 	if err != nil {
 		return nil, err
 	}
-	a := &admin{cli: c, stdout: stdout, stderr: stderr, cfg: cfg, node: cfg.Node, recorded: make(map[string]bool)}
+	a := &admin{cli: c, stdout: stdout, stderr: stderr, cfg: cfg, node: cfg.Node, recorded: make(map[string]bool), vip: vip}
 	switch {
-	case c.Args().Len() > 1 || c.Args().Present() && !strings.Contains(c.Command.UsageText, "[NODE]"):
+	case c.Args().Len() > 1 || c.Args().Present() && !strings.Contains(c.Command.UsageText, "[NODE]") && c.Command.Name != "why":
 		return nil, fmt.Errorf("unexpected argument %q; usage: %s", c.Args().Get(c.Args().Len()-1), c.Command.UsageText)
-	case c.Args().Present():
+	case c.Args().Present() && c.Command.Name != "why":
 		a.node = c.Args().First()
 	}
 	for _, name := range c.StringSlice("service") {

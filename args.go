@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // pythonArgs rewrites the forms that the Python tool's argument parser accepts and Go's does not, so that its "run"
 // lines in an ExaBGP configuration work as they stand:
@@ -90,7 +93,7 @@ func completeLong(name string) string {
 var commandValues = map[string]bool{
 	"--config": true, "-f": true, "--zk-host": true, "--zk-hosts": true, "-zH": true, "--zk-path-service": true, "-zPS": true,
 	"--zk-path-maintenance": true, "-zPM": true, "--name": true, "-n": true,
-	"--service": true, "--reason": true, "--for": true, "--timeout": true,
+	"--service": true, "--reason": true, "--for": true, "--timeout": true, "--vip": true, "--lines": true, "-l": true,
 }
 
 // flagsFirst puts the options of an operator's command before its arguments, since people write "enter node2 --wait", and
@@ -100,7 +103,7 @@ func flagsFirst(args []string) []string {
 	switch {
 	case len(args) > 1 && args[0] == "maintenance" && !strings.HasPrefix(args[1], "-"):
 		words = 2
-	case len(args) > 0 && (args[0] == "drain" || args[0] == "failback"):
+	case len(args) > 0 && slices.Contains([]string{"drain", "failback", "status", "why", "history"}, args[0]):
 		words = 1
 	default:
 		return args

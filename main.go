@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,7 +32,8 @@ const (
 )
 
 const exitCodes = "Exit codes: 0 done; 1 failed, for one because ZooKeeper is out of reach; 2 command line or configuration wrong;\n" +
-	"3 refused, as no other node could take over; 4 not drained in time and still draining, or not to be seen."
+	"3 refused, as no other node could take over; 4 not drained in time and still draining, or not to be seen.\n" +
+	"\"exazk status\" has codes of its own: see its --help."
 
 // version is set by the Makefile from git; a plain "go build" leaves it to the build information.
 var version string
@@ -52,8 +54,10 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		say(err, stdin, stderr)
 		return exitUsage
 	case errors.As(err, new(coded)):
-		fmt.Fprintf(stderr, "exazk: %v\n", err)
 		c, _ := errors.AsType[coded](err)
+		if c.error != nil {
+			fmt.Fprintf(stderr, "exazk: %v\n", err)
+		}
 		return c.code
 	default:
 		say(err, stdin, stderr)
@@ -69,7 +73,7 @@ func say(err error, stdin *os.File, stderr io.Writer) {
 	}
 }
 
-// coded is an error with an exit code of its own.
+// coded is an error with an exit code of its own. Without an error, the code says what was printed already.
 type coded struct {
 	code int
 	error
@@ -93,7 +97,7 @@ func newApp(stdin *os.File, stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
 		Name:            "exazk",
 		Usage:           "keep a service's virtual IPs reachable over BGP, as a process of ExaBGP",
-		UsageText:       "exazk --config FILE\nexazk --name NAME --auth-ip IP --non-auth-ip IP … --local-check CMD --zk-host HOST …\nexazk check --config FILE\nexazk reload|check-now …\nexazk convert OLD.yml\nexazk maintenance enter|leave|list …\nexazk drain …\nexazk failback …",
+		UsageText:       "exazk --config FILE\nexazk --name NAME --auth-ip IP --non-auth-ip IP … --local-check CMD --zk-host HOST …\nexazk check --config FILE\nexazk reload|check-now …\nexazk convert OLD.yml\nexazk maintenance enter|leave|list …\nexazk drain …\nexazk failback …\nexazk status|why|history …",
 		Description:     exitCodes,
 		Version:         versionText(),
 		HideHelpCommand: true,
@@ -105,7 +109,7 @@ func newApp(stdin *os.File, stdout, stderr io.Writer) *cli.App {
 		},
 		Flags:  daemonFlags(),
 		Action: func(c *cli.Context) error { return daemonAction(c, stdin, stdout, stderr) },
-		Commands: append(append(adminCommands(stdout, stderr), tellCommands(stderr)...), []*cli.Command{
+		Commands: append(slices.Concat(adminCommands(stdout, stderr), viewCommands(stdout, stderr), tellCommands(stderr)), []*cli.Command{
 			{
 				Name: "check", Usage: "validate a configuration file and print what is in force", UsageText: "exazk check --config FILE",
 				Flags:        []cli.Flag{&cli.StringFlag{Name: "config", Aliases: []string{"f"}, Usage: "validate `FILE`"}},

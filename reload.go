@@ -13,6 +13,7 @@ import (
 
 	"exazk/daemon"
 	"exazk/health"
+	"exazk/web"
 )
 
 // reloader takes a new configuration over while the daemon runs.
@@ -21,6 +22,7 @@ type reloader struct {
 	cfg    *daemon.Config
 	loop   *daemon.Loop
 	checks *checks
+	server *web.Server
 	log    *logrus.Entry
 	asked  chan struct{} // of room one: however often it is asked for meanwhile, the file is read once more
 }
@@ -78,6 +80,7 @@ func (r *reloader) reload(ctx context.Context) {
 	if !r.loop.Post(ctx, daemon.Reload{Config: next}) {
 		return
 	}
+	r.server.Listen(next.HTTP.Listen)
 	r.checks.use(next)
 	r.log.WithFields(logrus.Fields{"services": len(next.Services)}).Info("reloaded")
 }

@@ -20,6 +20,7 @@ import (
 	"exazk/exabgp"
 	"exazk/link"
 	"exazk/metrics"
+	"exazk/web"
 	"exazk/zkstate"
 )
 
@@ -51,13 +52,20 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 		before = keeper.read()
 	}
 	loop := daemon.NewLoop(daemon.NewCore(cfg, id, before...), speaker, store, log.WithField("component", "daemon"))
-	loop.ObserveWith(measured)
 	loop.WatchWaits(measured.EventWaited)
+	seen := newPicture(id)
+	loop.ObserveWith(measured, seen)
+	server := web.New(web.Options{Source: seen, Alive: loop.Alive, Metrics: measured.Handler()}, log.WithField("component", "http"))
+	server.Listen(cfg.HTTP.Listen)
 	checks := newChecks(loop, measured.Ran, log.WithField("component", "health"))
-	reloads := &reloader{asked: make(chan struct{}, 1), load: load, cfg: cfg, loop: loop, checks: checks, log: log.WithField("component", "reload")}
+	reloads := &reloader{asked: make(chan struct{}, 1), load: load, cfg: cfg, loop: loop, checks: checks, server: server, log: log.WithField("component", "reload")}
+
+	past := newPast(cfg, log.WithField("component", "history"))
+	loop.ObserveWith(past)
 
 	edges := newGroup()
 	storeGroup := newGroup()
+	pastGroup := newGroup()
 	if keeper != nil {
 		loop.KeepWith(keeper)
 		edges.start("record", keeper.run)
@@ -68,7 +76,12 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 		edges.start("link", func(ctx context.Context) error { return links.Run(ctx, loop.Link(ctx)) })
 	}
 	edges.start("health", func(ctx context.Context) error { return checks.run(ctx, cfg) })
+	edges.start("http", server.Run)
+	if len(cfg.HTTP.Listen) > 0 {
+		edges.start("past", func(ctx context.Context) error { return seen.recall(ctx, cfg) })
+	}
 	edges.start("reload", reloads.run)
+	pastGroup.start("history", past.Run)
 	edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, loop, reloads) })
 	storeGroup.start("zookeeper", func(ctx context.Context) error { return store.Run(ctx, loop.ZooKeeper(ctx)) })
 
@@ -78,7 +91,9 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	if exit == daemon.Abandon {
 		cause = zkstate.ErrAbandon
 	}
+	pastGroup.cancel(nil)  // it has a session of its own, and a moment for its last words while the other one is closed
 	storeGroup.stop(cause) // first: claims outlive us by a session timeout otherwise
+	pastGroup.stop(nil)
 	edges.stop(nil)
 	if err != nil {
 		log.WithField("reason", err.Error()).Error("exazk failed")

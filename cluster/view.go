@@ -5,7 +5,14 @@
 // It reads nothing itself and decides nothing: no route depends on it.
 package cluster
 
-import "time"
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"exazk/zkstate"
+)
 
 // Level is how bad something is. The worst of its parts is that of a whole.
 type Level uint8
@@ -38,11 +45,32 @@ type Service struct {
 // Finding is one thing that is not as it should be.
 type Finding struct {
 	Level Level  `json:"level"`
-	Word  string `json:"word"` // stable: no-announcer | conflict | drift | last-resort | foreign-announcer | unhealthy | maintenance | absent | neighbor | refused | twin | zookeeper
+	Word  string `json:"word"` // stable: one of the constants below
 	Node  string `json:"node,omitempty"`
 	VIP   string `json:"vip,omitempty"`
 	Text  string `json:"text"` // a sentence for people
 }
+
+// Words of findings.
+const (
+	NoAnnouncer      = "no-announcer"      // nobody announces a VIP: the only one that is Down
+	Unseen           = "unseen"            // whether a VIP is announced cannot be seen: who claims it has no status record
+	Conflict         = "conflict"          // somebody else claims a node's own VIP, or two nodes call it theirs
+	Twin             = "twin"              // two living processes have the same node's name
+	LastResort       = "last-resort"       // a sick node announces, since nobody else does
+	Drift            = "drift"             // ExaBGP holds something else than what is wanted
+	Refused          = "refused"           // ExaBGP refuses a route
+	Pending          = "pending"           // ExaBGP has not acknowledged a withdraw for longer than that takes
+	ForeignAnnouncer = "foreign-announcer" // others announce a VIP than its owner alone
+	Absent           = "absent"            // a node has no status record
+	Unhealthy        = "unhealthy"         // a node's check fails, or has no verdict yet
+	Maintenance      = "maintenance"       // a node is drained
+	NeighborDown     = "neighbor"          // a BGP session of a node is not up
+	ZooKeeper        = "zookeeper"         // the observer does not see ZooKeeper
+)
+
+// words are all of them, in the order in which findings of one level are listed.
+var words = []string{NoAnnouncer, Unseen, Conflict, Twin, LastResort, Drift, Refused, Pending, ForeignAnnouncer, ZooKeeper, Absent, Unhealthy, Maintenance, NeighborDown}
 
 // VIP is one VIP of a service.
 type VIP struct {
@@ -63,7 +91,10 @@ type Route struct {
 	Detail    string    `json:"detail,omitempty"`
 	MED       uint32    `json:"med,omitempty"`
 	Announced bool      `json:"announced"`         // ExaBGP has acknowledged it and a neighbor hears it
+	Own       bool      `json:"own,omitempty"`     // the node is authoritative for it, whatever its role is now
 	Pending   bool      `json:"pending,omitempty"` // withdrawn, not acknowledged yet
+	Refused   bool      `json:"refused,omitempty"` // ExaBGP refuses it, for one neighbor at least
+	Unheard   bool      `json:"unheard,omitempty"` // to be announced, and no neighbor that it is for is up
 	Drift     bool      `json:"drift,omitempty"`   // ExaBGP holds something else than what is wanted
 	Since     time.Time `json:"since,omitzero"`    // of this verdict
 }
@@ -92,21 +123,23 @@ type Neighbor struct {
 }
 
 // Change is one transition of a node, as its history has it.
-type Change struct {
-	At      time.Time `json:"at"`
-	Node    string    `json:"node"`
-	What    string    `json:"what"` // verdict | health | maintenance | neighbor | zookeeper | process | drift
-	Service string    `json:"service,omitempty"`
-	VIP     string    `json:"vip,omitempty"`
-	Subject string    `json:"subject,omitempty"` // the neighbor, say
-	From    string    `json:"from"`
-	To      string    `json:"to"`
-	Role    string    `json:"role,omitempty"`
-	Reason  string    `json:"reason,omitempty"`
-	Detail  string    `json:"detail,omitempty"`
-}
+type Change = zkstate.Change
 
 func (l Level) String() string { return [...]string{"nominal", "degraded", "down"}[l] }
 
 // MarshalText writes the word.
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalJSON reads the word.
+func (l *Level) UnmarshalJSON(data []byte) error {
+	var word string
+	if err := json.Unmarshal(data, &word); err != nil {
+		return err
+	}
+	i := slices.IndexFunc([]Level{Nominal, Degraded, Down}, func(l Level) bool { return l.String() == word })
+	if i < 0 {
+		return fmt.Errorf("%q is no level", word)
+	}
+	*l = Level(i)
+	return nil
+}

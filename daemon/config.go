@@ -22,6 +22,7 @@ type Config struct {
 	Log       LogConfig
 	ZooKeeper ZooKeeperConfig
 	ExaBGP    ExaBGPConfig
+	HTTP      HTTPConfig
 	Services  []Service // at least one; names are unique, and so are VIPs over all of them
 }
 
@@ -52,6 +53,11 @@ type ExaBGPConfig struct {
 	LocalAS uint32
 	// Neighbors are the peers that hear exazk, where ExaBGP has others too; empty means all that it has.
 	Neighbors []netip.Addr
+}
+
+// HTTPConfig is the server for operators: page, JSON, metrics.
+type HTTPConfig struct {
+	Listen []netip.AddrPort // no two alike; empty means that there is no server
 }
 
 // Policy says what becomes of backup routes while ZooKeeper is away for longer than a session timeout.
@@ -90,6 +96,7 @@ type Service struct {
 	MaintenancePath string // zk_path_maintenance
 	FailbackPath    string // zk_path_failback
 	StatusPath      string // zk_path_status
+	HistoryPath     string // zk_path_history
 
 	OnZKLoss     Policy
 	Overlap      time.Duration // how long both announce a VIP that changes hands
@@ -289,7 +296,7 @@ var fileShape = func() map[string]shape {
 	announce := shape{table: true, below: map[string]shape{"backup": plain, "drain": plain}}
 	check := map[string]shape{"http": {table: true, below: map[string]shape{"headers": plain}}, "tcp": plain, "dns": plain, "file": plain, "systemd": plain}
 	return map[string]shape{
-		"log": plain, "zookeeper": plain, "exabgp": plain,
+		"log": plain, "zookeeper": plain, "exabgp": plain, "http": plain,
 		"service": {list: true, below: map[string]shape{
 			"check": {table: true, list: true, below: check}, "announce": announce, "ranks": plain, "owners": plain,
 			"neighbor": {list: true, below: map[string]shape{"announce": announce}},
@@ -474,6 +481,7 @@ type rawConfig struct {
 	Log       rawLog       `toml:"log"`
 	ZooKeeper rawZooKeeper `toml:"zookeeper"`
 	ExaBGP    rawExaBGP    `toml:"exabgp"`
+	HTTP      rawServer    `toml:"http"`
 	Services  []rawService `toml:"service"`
 
 	silent bool // from the command line only
@@ -499,6 +507,10 @@ type rawExaBGP struct {
 	Neighbors        listValue     `toml:"neighbors"`
 }
 
+type rawServer struct {
+	Listen anyValue `toml:"listen"` // a port, an address, or a list of them
+}
+
 type rawService struct {
 	Name              textValue            `toml:"name"`
 	Authoritative     listValue            `toml:"authoritative"`
@@ -507,6 +519,7 @@ type rawService struct {
 	ZKPathMaintenance textValue            `toml:"zk_path_maintenance"`
 	ZKPathFailback    textValue            `toml:"zk_path_failback"`
 	ZKPathStatus      textValue            `toml:"zk_path_status"`
+	ZKPathHistory     textValue            `toml:"zk_path_history"`
 	Backup            textValue            `toml:"backup"`
 	Backups           textValue            `toml:"backups"`
 	Nodes             listValue            `toml:"nodes"`

@@ -23,7 +23,7 @@ func TestDefaults(t *testing.T) {
 	s := c.Services[0]
 	want := Service{
 		Name: "apex", Authoritative: s.Authoritative, BackupFor: s.BackupFor,
-		ClaimsPath: "/exabgp/service/apex", MaintenancePath: "/exabgp/maintenance/apex/node1", FailbackPath: "/exabgp/failback/apex/node1", StatusPath: "/exabgp/status/apex/node1",
+		ClaimsPath: "/exabgp/service/apex", MaintenancePath: "/exabgp/maintenance/apex/node1", FailbackPath: "/exabgp/failback/apex/node1", StatusPath: "/exabgp/status/apex/node1", HistoryPath: "/exabgp/history/apex/node1",
 		OnZKLoss: PolicyHold, Overlap: time.Second, DrainTimeout: 10 * time.Second, StartGrace: 15 * time.Second, MinNeighbors: 1,
 		DrainStyle: DrainWithdraw, Failback: FailbackAuto, FlapHold: time.Minute,
 		Backup: BackupOnDemand, Backups: BackupsAll, Require: 1,
@@ -55,6 +55,8 @@ hold_time = "9s"
 dialect = "4.2"
 local_as = 65001
 neighbors = ["172.16.1.6", "172.16.1.7", "2001:db8::6"]
+[http]
+listen = ["9180", "0.0.0.0:9181", "[2001:db8::1]:9180"]
 
 [[service]]
 name = "web"
@@ -64,6 +66,7 @@ zk_path_service = "/a/web"
 zk_path_maintenance = "/b/web/node1"
 zk_path_failback = "/c/web/node1"
 zk_path_status = "/d/web/node1"
+zk_path_history = "/e/web/node1"
 backup = "standby"
 nodes = ["node1", "node2", "node3", "node4"]
 on_zk_loss = "announce"
@@ -237,6 +240,26 @@ func TestSampleConfigs(t *testing.T) {
 	}
 }
 
+func TestListen(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                       "[]",
+		"listen = 9180":                          "[127.0.0.1:9180]",
+		`listen = "9180"`:                        "[127.0.0.1:9180]",
+		`listen = ":9180"`:                       "[127.0.0.1:9180]",
+		`listen = "10.0.0.1:9180"`:               "[10.0.0.1:9180]",
+		`listen = [":1", "[::]:2", "0.0.0.0:2"]`: "[127.0.0.1:1 [::]:2 0.0.0.0:2]",
+		`listen = "[fe80::1%eth0]:9180"`:         "[[fe80::1%eth0]:9180]",
+		"listen = []":                            "[]",
+	} {
+		c, err := ParseConfig("f.toml", storyConfig+"[http]\n"+text+"\n")
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		} else if got := fmt.Sprint(c.HTTP.Listen); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
+}
+
 // TestFilesOfChecks has who runs checks look at the files that they read, and nobody else.
 func TestFilesOfChecks(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f.toml")
@@ -307,6 +330,8 @@ func TestBadConfigs(t *testing.T) {
 		"bad paths":             {replace(service, service+"\nzk_path_service = \"exabgp/\"\nzk_path_maintenance = \"/zookeeper/x\"\nzk_path_status = \"/a/../b\""), []string{`zk_path_service: "exabgp/" is not a path in ZooKeeper`, `"/zookeeper/x" belongs to ZooKeeper itself`, `zk_path_status: "/a/../b" is not a path`}},
 		"paths shared":          {replace(service, service+"\nzk_path_service = \"/e/x\"\nzk_path_maintenance = \"/e/x\"\nzk_path_status = \"/e/x/n\""), []string{`zk_path_maintenance: "/e/x" is used twice`, `zk_path_status: "/e/x" holds other things already`}},
 		"failback path shared":  {replace(service, service+"\nzk_path_failback = \"/exabgp/maintenance/apex/x\""), []string{`zk_path_failback: "/exabgp/maintenance/apex" holds other things already`}},
+		"history path shared":   {replace(service, service+"\nzk_path_history = \"/exabgp/status/apex/node1\""), []string{`the path "/exabgp/status/apex/node1" is used twice`, `zk_path_history: "/exabgp/status/apex" holds other things already`}},
+		"history path unnamed":  {replace(service, service+"\nzk_path_history = \"/h/apex\""), []string{`zk_path_history: "/h/apex" does not end in the node's name "node1"`}},
 		"med":                   {storyConfig + "[service.announce]\nmed = 300\nbackup_med = 4294967296\n", []string{"backup_med: 4294967296 is out of range; remedy: write 0 to 4294967295"}},
 		"backup better":         {storyConfig + "[service.announce]\nmed = 300\n", []string{"backup_med: 200 is better than med = 300"}},
 		"drain better":          {storyConfig + "[service.announce]\ndrain_med = 150\n", []string{"drain_med: 150 is better than backup_med = 200"}},
@@ -320,6 +345,8 @@ func TestBadConfigs(t *testing.T) {
 		"grace":                 {replace(check, check+"\ntimeout = \"6s\""), []string{"start_grace: 15s is shorter than a check may take to its first verdict (rise × (timeout + fast_interval) = 18.6s)"}},
 		"status of another":     {replace(service, service+"\nzk_path_status = \"/exabgp/status/apex/lb1\""), []string{`zk_path_status: "/exabgp/status/apex/lb1" does not end in the node's name "node1"`}},
 		"hold time":             {storyConfig + "[exabgp]\nhold_time = \"1s\"\n", []string{"exabgp.hold_time: 1s is shorter than BGP allows"}},
+		"listen":                {storyConfig + "[http]\nlisten = [\"web\", \"0\", 65536, \"lb1:80\", \"::1\", true, \"[::ffff:1.2.3.4]:80\", 80, \":80\"]\n", []string{`f.toml:14: http.listen: "web" is not an address to listen on; remedy: write a port`, `"0" is not`, "65536 is not", `"lb1:80" is not`, `"::1" is not`, "true is not", `"[::ffff:1.2.3.4]:80" is not`, "127.0.0.1:80 is there twice"}},
+		"http is no table":      {"http = 9180\n" + storyConfig, []string{"f.toml:1: http: 9180 is not a table; remedy: write [http]"}},
 		"neighbors":             {storyConfig + "[exabgp]\nneighbors = [\"r1\"]\n", []string{`exabgp.neighbors: "r1" is not an address`}},
 		"exabgp":                {storyConfig + "[exabgp]\ndialect = 5\nlocal_as = 4294967296\nneighbors = [\"fe80::1%eth0\", \"::ffff:1.2.3.4\"]\n", []string{"f.toml:14: exabgp.dialect: 5 is not a string", "f.toml:15: exabgp.local_as: 4294967296 is out of range; remedy: write 1 to 4294967295", `f.toml:16: exabgp.neighbors: "fe80::1%eth0" is not an address`, "IPv4 written as IPv6; remedy: write 1.2.3.4"}},
 		"dialect":               {storyConfig + "[exabgp]\ndialect = \"4\"\nlocal_as = 23456\n", []string{`f.toml:14: exabgp.dialect: "4" is not known; remedy: write one of auto, 3.4, 4.2, 5, 6`, "f.toml:15: exabgp.local_as: AS 23456 "}},

@@ -318,6 +318,9 @@ func (c *Core) decide(now time.Time, slept bool) Decision {
 		c.stepDrain(now, s)
 		for _, v := range s.vips {
 			verdict := Decide(c.facts(now, s, v))
+			if verdict != v.last || v.since == "" {
+				v.since = zkstate.StampOf(now)
+			}
 			v.adopt(verdict, s.conf)
 			if s.health.State == health.Healthy && c.announced(v) {
 				v.away = false // it serves again

@@ -309,7 +309,7 @@ func TestStatusRecord(t *testing.T) {
 	}
 	d = c.Step(now, FromExaBGP{exabgp.RouteAccepted{Route: d.Table.Routes[0], Epoch: d.Table.Epoch}})
 	st = d.Want.Statuses["apex"]
-	want := zkstate.StatusRoute{VIP: "10.20.255.1", Verdict: "announce", Role: "authoritative", MED: 100, Reason: "authoritative", Announced: true}
+	want := zkstate.StatusRoute{VIP: "10.20.255.1", Verdict: "announce", Role: "authoritative", MED: 100, Reason: "authoritative", Announced: true, Own: true, Since: "2000-01-01T00:00:00.000Z"}
 	if st.Routes[0] != want {
 		t.Errorf("got %+v, want %+v", st.Routes[0], want)
 	}

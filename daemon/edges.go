@@ -18,6 +18,15 @@ func (c *Config) Store(id Identity) zkstate.Config {
 	return z
 }
 
+// Histories is where the histories of the services are.
+func (c *Config) Histories() map[string]string {
+	paths := map[string]string{}
+	for i := range c.Services {
+		paths[c.Services[i].Name] = c.Services[i].HistoryPath
+	}
+	return paths
+}
+
 func (s *Service) store() zkstate.Service {
 	return zkstate.Service{
 		Name: s.Name, ClaimsPath: s.ClaimsPath, MaintenancePath: s.MaintenancePath, FailbackPath: s.FailbackPath, StatusPath: s.StatusPath,

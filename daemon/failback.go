@@ -9,10 +9,12 @@ import (
 
 // setHealth counts failures that come close together, so that a check that flaps moves its VIPs ever more rarely.
 func (s *service) setHealth(now time.Time, ch health.Changed) {
+	s.said = ch.Detail()
 	if ch.State == s.health.State { // a check that was configured anew says what the one before said
 		s.health = ch
 		return
 	}
+	s.judged = zkstate.StampOf(now)
 	switch ch.State {
 	case health.Healthy:
 		s.passing = now

@@ -39,6 +39,7 @@ type Loop struct {
 	keeper  Keeper // nil where nothing is kept
 	log     *logrus.Entry
 	events  chan posted
+	asked   chan struct{} // see Alive
 	last    Decision
 	since   time.Time // when the event that is taken in was posted, or the deadline that has come
 
@@ -59,6 +60,7 @@ func NewLoop(core *Core, speaker Speaker, store Store, log *logrus.Entry) *Loop 
 		// A Step takes microseconds; the buffer lets an edge that has just read many routes' acknowledgements go on
 		// without a switch of goroutines for each. Senders wait when it is full: a transition is never dropped.
 		events: make(chan posted, 256),
+		asked:  make(chan struct{}),
 	}
 }
 
@@ -69,6 +71,16 @@ func (l *Loop) KeepWith(k Keeper) { l.keeper = k }
 func (l *Loop) Post(ctx context.Context, ev Event) bool {
 	select {
 	case l.events <- posted{ev, time.Now()}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Alive says whether the loop was ready for an event before ctx was done: it neither waits for an edge nor stands still.
+func (l *Loop) Alive(ctx context.Context) bool {
+	select {
+	case l.asked <- struct{}{}:
 		return true
 	case <-ctx.Done():
 		return false
@@ -102,6 +114,7 @@ func (l *Loop) Run(ctx context.Context) Exit {
 		select {
 		case <-ctx.Done():
 			return Stay
+		case <-l.asked:
 		case p := <-l.events:
 			l.waited(p)
 			l.since = p.at

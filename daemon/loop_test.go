@@ -329,3 +329,31 @@ func TestLoopSaysSinceWhen(t *testing.T) {
 		}
 	})
 }
+
+// TestLoopIsAliveWhileItRuns asks before, while and after it does.
+func TestLoopIsAliveWhileItRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, _ := newTestLoop(t)
+		ask := func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			return l.Alive(ctx)
+		}
+		if ask() {
+			t.Error("it answers and does not run")
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan Exit)
+		go func() { done <- l.Run(ctx) }()
+		for range 3 {
+			if !ask() {
+				t.Error("it runs and does not answer")
+			}
+		}
+		stop()
+		<-done
+		if ask() {
+			t.Error("it answers and has ended")
+		}
+	})
+}

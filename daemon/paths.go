@@ -17,7 +17,7 @@ func (s *Service) OnNode(self, node string) (Service, error) {
 	for _, p := range []struct {
 		key  string
 		path *string
-	}{{"zk_path_maintenance", &out.MaintenancePath}, {"zk_path_status", &out.StatusPath}, {"zk_path_failback", &out.FailbackPath}} {
+	}{{"zk_path_maintenance", &out.MaintenancePath}, {"zk_path_status", &out.StatusPath}, {"zk_path_failback", &out.FailbackPath}, {"zk_path_history", &out.HistoryPath}} {
 		dir, last := path.Split(*p.path)
 		if last != self {
 			return out, fmt.Errorf("service %q: %s of %q cannot be told from that of %q: %q does not end in its name; remedy: run this on that node",

@@ -6,9 +6,9 @@ import (
 )
 
 func TestOnNode(t *testing.T) {
-	s := Service{Name: "apex", MaintenancePath: "/m/apex/node1", StatusPath: "/s/node1", FailbackPath: "/f/node1"}
+	s := Service{Name: "apex", MaintenancePath: "/m/apex/node1", StatusPath: "/s/node1", FailbackPath: "/f/node1", HistoryPath: "/h/node1"}
 	got, err := s.OnNode("node1", "node2")
-	if err != nil || got.MaintenancePath != "/m/apex/node2" || got.StatusPath != "/s/node2" || got.FailbackPath != "/f/node2" {
+	if err != nil || got.MaintenancePath != "/m/apex/node2" || got.StatusPath != "/s/node2" || got.FailbackPath != "/f/node2" || got.HistoryPath != "/h/node2" {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if s.MaintenancePath != "/m/apex/node1" {

@@ -111,7 +111,7 @@ func (s *service) inherit(now time.Time, o *service) {
 		s.fresh = now
 	}
 	if conf.MaintenancePath != o.conf.MaintenancePath {
-		s.maintenance, s.flag = PresenceUnknown, Flag{}
+		s.maintenance, s.flag, s.entered = PresenceUnknown, Flag{}, ""
 	}
 	if conf.FailbackPath != o.conf.FailbackPath {
 		s.failback = nil

@@ -26,6 +26,11 @@ func (c *Config) Render() string {
 	if c.ExaBGP.LocalAS > 0 {
 		fmt.Fprintf(&b, "local_as = %d\n", c.ExaBGP.LocalAS)
 	}
+	listen := make([]string, len(c.HTTP.Listen))
+	for i, at := range c.HTTP.Listen {
+		listen[i] = at.String()
+	}
+	fmt.Fprintf(&b, "\n[http]\nlisten = %s\n", tomlList(listen))
 	for i := range c.Services {
 		c.Services[i].render(&b)
 	}
@@ -34,7 +39,7 @@ func (c *Config) Render() string {
 
 func (s *Service) render(b *strings.Builder) {
 	fmt.Fprintf(b, "\n[[service]]\nname = %q\nauthoritative = %s\nbackup_for = %s\n", s.Name, tomlList(vipTexts(s.Authoritative)), tomlList(vipTexts(s.BackupFor)))
-	fmt.Fprintf(b, "zk_path_service = %q\nzk_path_maintenance = %q\nzk_path_failback = %q\nzk_path_status = %q\n", s.ClaimsPath, s.MaintenancePath, s.FailbackPath, s.StatusPath)
+	fmt.Fprintf(b, "zk_path_service = %q\nzk_path_maintenance = %q\nzk_path_failback = %q\nzk_path_status = %q\nzk_path_history = %q\n", s.ClaimsPath, s.MaintenancePath, s.FailbackPath, s.StatusPath, s.HistoryPath)
 	fmt.Fprintf(b, "backup = %q\nbackups = %q\nnodes = %s\n", s.Backup, s.Backups, tomlList(s.Nodes))
 	fmt.Fprintf(b, "on_zk_loss = %q\nzk_loss_after = %q\noverlap = %q\ndrain_timeout = %q\nstart_grace = %q\n", s.OnZKLoss, s.ZKLossAfter, s.Overlap, s.DrainTimeout, s.StartGrace)
 	fmt.Fprintf(b, "drain_style = %q\nfailback = %q\nfailback_delay = %q\nflap_hold = %q\nlast_resort = %v\n", s.DrainStyle, s.Failback, s.FailbackDelay, s.FlapHold, s.LastResort)

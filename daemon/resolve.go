@@ -39,6 +39,7 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 			LocalAS:        f.as("exabgp.local_as", r.ExaBGP.LocalAS),
 			Neighbors:      f.addresses("exabgp.neighbors", r.ExaBGP.Neighbors),
 		},
+		HTTP: HTTPConfig{Listen: f.listen("http.listen", r.HTTP.Listen)},
 	}
 	c.Node = f.node("node", r.Node)
 	if len(r.Services) == 0 {
@@ -72,6 +73,7 @@ func (r *rawService) resolve(f *faults, key string, c *Config, used map[string]s
 		MaintenancePath: f.znode(key+".zk_path_maintenance", r.ZKPathMaintenance, "/exabgp/maintenance/"+name+"/"+node),
 		FailbackPath:    f.znode(key+".zk_path_failback", r.ZKPathFailback, "/exabgp/failback/"+name+"/"+node),
 		StatusPath:      f.znode(key+".zk_path_status", r.ZKPathStatus, "/exabgp/status/"+name+"/"+node),
+		HistoryPath:     f.znode(key+".zk_path_history", r.ZKPathHistory, "/exabgp/history/"+name+"/"+node),
 		OnZKLoss:        Policy(f.oneOf(key+".on_zk_loss", r.OnZKLoss, policies)),
 		Overlap:         f.duration(key+".overlap", r.Overlap, 0, time.Minute),
 		DrainTimeout:    f.duration(key+".drain_timeout", r.DrainTimeout, 0, 10*time.Minute),
@@ -98,6 +100,9 @@ func (r *rawService) resolve(f *faults, key string, c *Config, used map[string]s
 	f.enough(key, &s, c)
 	if s.StatusPath != "" && path.Base(s.StatusPath) != node {
 		f.add(key+".zk_path_status", "%q does not end in the node's name %q, by which the others find the record; remedy: end it in /%s", s.StatusPath, node, node)
+	}
+	if s.HistoryPath != "" && path.Base(s.HistoryPath) != node {
+		f.add(key+".zk_path_history", "%q does not end in the node's name %q, by which others find it; remedy: end it in /%s", s.HistoryPath, node, node)
 	}
 	f.distinctPaths(key, &s, used)
 	return s
@@ -247,6 +252,43 @@ func serverAddress(h string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
+// listen are the addresses of a server. Names are refused: what they stand for may change, and be more than was meant.
+func (f *faults) listen(key string, v anyValue) []netip.AddrPort {
+	items, listed := v.V.([]any)
+	if v.Set && !listed {
+		items = []any{v.V}
+	}
+	var out []netip.AddrPort
+	for _, item := range items {
+		at, err := listenAddress(item)
+		switch {
+		case err != nil:
+			f.add(key, "%s %w", quoted(item), err)
+		case slices.Contains(out, at):
+			f.add(key, "%s is there twice; remedy: keep one of the two", at)
+		default:
+			out = append(out, at)
+		}
+	}
+	return out
+}
+
+// listenAddress reads an address and a port; a port alone is on loopback.
+func listenAddress(in any) (netip.AddrPort, error) {
+	text, isText := in.(string)
+	if port, ok := in.(int64); ok {
+		text, isText = strconv.FormatInt(port, 10), true
+	}
+	if port := strings.TrimPrefix(text, ":"); !strings.ContainsAny(port, ":.") {
+		text = "127.0.0.1:" + port
+	}
+	at, err := netip.ParseAddrPort(text)
+	if !isText || err != nil || at.Port() == 0 || at.Addr().Is4In6() || at.Addr().IsMulticast() {
+		return at, errors.New("is not an address to listen on; remedy: write a port, such as 9180, for this machine alone; or an address and a port, such as \"192.0.2.1:9180\" or \"[2001:db8::1]:9180\"; \"0.0.0.0:9180\" and \"[::]:9180\" are every address")
+	}
+	return at, nil
+}
+
 func (f *faults) vips(key string, v listValue, used map[string]string) []netip.Prefix {
 	if v.Err != "" {
 		f.add(key, "%s", v.Err)
@@ -316,11 +358,15 @@ func (f *faults) znode(key string, v textValue, def string) string {
 func (f *faults) distinctPaths(key string, s *Service, used map[string]string) {
 	f.once(used, "path "+s.ClaimsPath, key+".zk_path_service", "the path %q is used twice", s.ClaimsPath)
 	f.once(used, "path "+s.StatusPath, key+".zk_path_status", "the path %q is used twice", s.StatusPath)
+	f.once(used, "path "+s.HistoryPath, key+".zk_path_history", "the path %q is used twice", s.HistoryPath)
 	if s.MaintenancePath == s.StatusPath || s.MaintenancePath == s.ClaimsPath {
 		f.add(key+".zk_path_maintenance", "%q is used twice; remedy: give the maintenance node a path of its own", s.MaintenancePath)
 	}
 	if d := path.Dir(s.FailbackPath); d == "/" || d == s.ClaimsPath || d == path.Dir(s.MaintenancePath) || d == path.Dir(s.StatusPath) {
 		f.add(key+".zk_path_failback", "%q holds other things already; remedy: keep failback nodes in a directory of their own, such as \"/exabgp/failback/%s\"", d, s.Name)
+	}
+	if d := path.Dir(s.HistoryPath); d == "/" || slices.Contains([]string{s.ClaimsPath, path.Dir(s.MaintenancePath), path.Dir(s.StatusPath), path.Dir(s.FailbackPath)}, d) {
+		f.add(key+".zk_path_history", "%q holds other things already; remedy: keep histories in a directory of their own, such as \"/exabgp/history/%s\"", d, s.Name)
 	}
 	if d := path.Dir(s.StatusPath); d == s.ClaimsPath || d == "/" || d == path.Dir(s.MaintenancePath) {
 		f.add(key+".zk_path_status", "%q holds other things already; remedy: keep status records in a directory of their own, such as \"/exabgp/status/%s\"", d, s.Name)

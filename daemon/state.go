@@ -99,6 +99,8 @@ type service struct {
 	started     time.Time // when this process began to serve it
 	fresh       time.Time // readings that began before are ignored: they are of what the service was then
 	health      health.Changed
+	said        string        // the detail of health
+	judged      zkstate.Stamp // since when health is what it is; for people. Empty while it is unknown
 	passing     time.Time     // since when the check passes
 	failing     time.Time     // when the check began to fail, the last time
 	lasted      time.Duration // how long it failed, the last time
@@ -106,6 +108,7 @@ type service struct {
 	failed      time.Time     // when the last of them came
 	maintenance Presence      // a node whose time is over is absent
 	flag        Flag          // what the operator wrote into the maintenance node
+	entered     zkstate.Stamp // since when it is there; for people. Empty while it is not
 	failback    []byte        // an operator's word to take the VIPs back, to be removed; nil if there is none
 	peers       map[string]zkstate.Status
 	peersBegan  time.Time                // when what is known of them was asked for
@@ -141,8 +144,9 @@ type vip struct {
 	recorded Others // what the status records said when they were last read, whenever that was; OthersUnread before
 
 	last      Verdict
-	adverts   []advert // one for each neighbor that is chosen, or one for all
-	needEpoch uint64   // acknowledgements of an older epoch do not count
+	since     zkstate.Stamp // of last; for people
+	adverts   []advert      // one for each neighbor that is chosen, or one for all
+	needEpoch uint64        // acknowledgements of an older epoch do not count
 
 	away  bool // it was away while another node took over, and has not been announced since
 	asked bool // whether it was away before the start is decided
@@ -320,10 +324,7 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 		}
 	case zkstate.MaintenanceRead:
 		if s := c.service(ev.Service); s != nil && !c.old(s, ev.Began) {
-			s.maintenance, s.flag = PresenceAbsent, Flag{}
-			if ev.Present {
-				s.maintenance, s.flag = PresencePresent, ParseFlag(ev.Data)
-			}
+			s.setMaintenance(now, ev)
 		}
 	case zkstate.FailbackRead:
 		if s := c.service(ev.Service); s != nil && !c.old(s, ev.Began) {
@@ -338,6 +339,24 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 		}
 	default:
 		panic(fmt.Sprintf("bug: unknown event %T", ev))
+	}
+}
+
+// setMaintenance takes a reading of the maintenance node.
+func (s *service) setMaintenance(now time.Time, ev zkstate.MaintenanceRead) {
+	entered := s.entered
+	s.maintenance, s.flag, s.entered = PresenceAbsent, Flag{}, ""
+	if !ev.Present {
+		return
+	}
+	s.maintenance, s.flag = PresencePresent, ParseFlag(ev.Data)
+	switch {
+	case !s.flag.Since.IsZero():
+		s.entered = zkstate.StampOf(s.flag.Since)
+	case entered == "":
+		s.entered = zkstate.StampOf(now)
+	default:
+		s.entered = entered
 	}
 }
 

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"exazk/zkstate"
@@ -22,6 +23,11 @@ func (c *Core) status(s *service) *zkstate.Status {
 		HoldMS:      s.hold().Milliseconds(),
 		Routes:      st.Routes[:0],
 		Neighbors:   st.Neighbors[:0],
+
+		HealthSince: s.judged, HealthDetail: s.said,
+	}
+	if s.maintenance == PresencePresent {
+		st.MaintenanceSince = s.entered
 	}
 	for _, v := range s.vips {
 		r := zkstate.StatusRoute{
@@ -30,6 +36,9 @@ func (c *Core) status(s *service) *zkstate.Status {
 			Announced: c.announced(v),
 			Pending:   v.last.Action == Withdraw && !v.acked(),
 			Claim:     v.raw.Holder == zkstate.Own,
+			Own:       v.authoritative, Since: v.since,
+			Unheard: v.last.Action == Announce && !slices.ContainsFunc(v.adverts, func(a advert) bool { return c.hears(a.to) }),
+			Refused: slices.ContainsFunc(v.adverts, func(a advert) bool { return a.refused }),
 		}
 		if v.last.Action == Announce {
 			r.MED, r.Community = v.adverts[0].want.MED, v.adverts[0].want.Communities
@@ -48,7 +57,7 @@ func (c *Core) status(s *service) *zkstate.Status {
 func (c *Core) detail(s *service, v *vip, d Verdict) string {
 	switch d.Reason {
 	case ReasonUnhealthy, ReasonLastResort:
-		return s.health.Detail()
+		return s.said
 	case ReasonConflict:
 		return v.raw.Detail
 	case ReasonMaintenance, ReasonStopping:
@@ -64,6 +73,14 @@ func (c *Core) detail(s *service, v *vip, d Verdict) string {
 			return fmt.Sprintf("the check failed for %v; it must pass for %v", s.lasted.Round(time.Second), s.hold().Round(time.Second))
 		}
 		return fmt.Sprintf("the check failed %d times; it must pass for %v", s.failures, s.hold())
+	case ReasonFailbackDelay:
+		return "until " + c.back(s).Add(s.conf.FailbackDelay).UTC().Format(time.RFC3339)
+	case ReasonOutranked:
+		if v.leader != "" {
+			return v.leader + " announces it"
+		}
+	case ReasonZooKeeperLost:
+		return fmt.Sprintf("on_zk_loss = %q", s.conf.OnZKLoss)
 	case ReasonUnclaimed, ReasonClaimed:
 		if c.zk.State != zkstate.Connected {
 			return "as last read; ZooKeeper is away"

@@ -7,8 +7,8 @@ packages="exabgp bird2 zookeeper libslf4j-java default-jre-headless iproute2 uti
 case "${1:-}" in
 lab) ;;
 # gcc is for the race detector, the message bus for checks of systemd units, FRR and GoBGP for what routers make of a route,
-# Prometheus for alert rules and dashboard.
-test) packages="$packages python3-kazoo vagrant iputils-ping gcc libc6-dev dbus-daemon frr gobgpd prometheus" ;;
+# Prometheus for alert rules and dashboard. Chromium, with a font, looks at the page.
+test) packages="$packages python3-kazoo vagrant iputils-ping gcc libc6-dev dbus-daemon frr gobgpd prometheus chromium fonts-dejavu-core" ;;
 *)
 	echo "usage: $0 lab|test" >&2
 	exit 2

@@ -42,6 +42,7 @@ type Node struct {
 	Data    []byte
 	Version int32 // number of changes of its data
 	Created time.Time
+	Owner   int64 // the session that an ephemeral node belongs to; 0 for a persistent one
 }
 
 // Any, as a version, is every version.
@@ -234,7 +235,7 @@ func (a *Admin) Get(ctx context.Context, at string) (Node, bool, error) {
 		if err != nil {
 			return Node{}, err
 		}
-		return Node{Data: data, Version: st.Version, Created: time.UnixMilli(st.Ctime)}, nil
+		return Node{Data: data, Version: st.Version, Created: time.UnixMilli(st.Ctime), Owner: st.EphemeralOwner}, nil
 	})
 	switch {
 	case err == nil:

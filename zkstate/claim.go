@@ -32,6 +32,12 @@ type owner struct {
 	Instance string `json:"instance"`
 }
 
+// ClaimOwner is who made a claim, by its data: the node, and the life of its process. Both are empty where it does not say.
+func ClaimOwner(data []byte) (node, instance string) {
+	o := decodeOwner(data)
+	return o.Node, o.Instance
+}
+
 // claimData is a claim's data as we write them.
 type claimData struct {
 	owner

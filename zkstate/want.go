@@ -86,13 +86,19 @@ type Status struct {
 	LastResort  bool             `json:"last_resort,omitempty"` // it announces although its check fails, because nobody else does
 	Routes      []StatusRoute    `json:"routes"`                // sorted by VIP
 	Neighbors   []StatusNeighbor `json:"neighbors"`             // sorted by peer
+
+	// For people; nobody decides by it. The times are by the node's wall clock.
+	HealthSince      Stamp  `json:"health_since,omitempty"`
+	HealthDetail     string `json:"health_detail,omitempty"`     // what the check said that decided about Health; printable, bounded
+	MaintenanceSince Stamp  `json:"maintenance_since,omitempty"` // as the maintenance node says, or when this process saw it first
 }
 
 // Equal says whether two records say the same.
 func (s Status) Equal(o Status) bool {
 	return s.Node == o.Node && s.Instance == o.Instance && s.Version == o.Version && s.Since.Equal(o.Since) &&
 		s.Health == o.Health && s.Maintenance == o.Maintenance && s.Note == o.Note && s.Failures == o.Failures &&
-		s.HoldMS == o.HoldMS && s.LastResort == o.LastResort && slices.Equal(s.Routes, o.Routes) && slices.Equal(s.Neighbors, o.Neighbors)
+		s.HoldMS == o.HoldMS && s.LastResort == o.LastResort && slices.Equal(s.Routes, o.Routes) && slices.Equal(s.Neighbors, o.Neighbors) &&
+		s.HealthSince == o.HealthSince && s.HealthDetail == o.HealthDetail && s.MaintenanceSince == o.MaintenanceSince
 }
 
 // StatusRoute is a node's verdict about one VIP.
@@ -107,6 +113,34 @@ type StatusRoute struct {
 	Announced bool   `json:"announced"`         // announced, acknowledged by ExaBGP, and enough neighbors are up to hear it
 	Pending   bool   `json:"pending,omitempty"` // withdrawn, and ExaBGP has not acknowledged that yet
 	Claim     bool   `json:"claim"`             // this node holds the claim
+
+	// For people; nobody decides by it.
+	Own     bool  `json:"own,omitempty"`     // the node is authoritative for it by its configuration, whatever its role is now
+	Since   Stamp `json:"since,omitempty"`   // when Verdict, Role or Reason changed last, by the node's wall clock
+	Refused bool  `json:"refused,omitempty"` // ExaBGP refuses what is wanted, for one neighbor at least
+	Unheard bool  `json:"unheard,omitempty"` // it is to be announced, and no neighbor that it is for is up
+	Drift   bool  `json:"drift,omitempty"`   // ExaBGP holds something else than what is wanted
+}
+
+// Stamp is an instant as text, RFC 3339 in UTC. Records are compared and written far more often than anybody looks at their
+// times, and one that does not parse must not make a whole record useless.
+type Stamp string
+
+// StampOf is an instant to the millisecond; the zero Time is the empty Stamp.
+func StampOf(t time.Time) Stamp {
+	if t.IsZero() {
+		return ""
+	}
+	return Stamp(t.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
+}
+
+// Time is the instant; the zero Time where it does not say one.
+func (s Stamp) Time() time.Time {
+	t, err := time.Parse(time.RFC3339, string(s))
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 // StatusNeighbor is one BGP neighbor of a node.

@@ -112,6 +112,9 @@ func (h *Host) installConfig(name, to string, override func(int) string, node in
 	if h.lab.opt.Standby {
 		sample = standbyTOML(sample, node)
 	}
+	if h.lab.opt.HTTP {
+		sample = strings.Replace(sample, "[http]\n", fmt.Sprintf("[http]\nlisten = \"0.0.0.0:%d\"\n", HTTPPort), 1)
+	}
 	return h.WriteFile(to, []byte(sample), 0o644)
 }
 

@@ -37,7 +37,9 @@ type Options struct {
 	ExazkTOML  func(node int) string `json:"-"` // replaces ConfigDir/apex-nodeN.toml
 	// Standby has the backups announce all the time, worse by their rank: backup = "standby" in the sample files. What is
 	// Steady is another state then.
-	Standby   bool
+	Standby bool
+	// HTTP has the load balancers serve their page, on port HTTPPort of every address: [http] in the sample files.
+	HTTP      bool
 	ExaBGPEnv []string // added to ExaBGP's environment, "exabgp_api_ack=false"; exazk inherits it
 	// ExaBGPCommand is the program and what comes before the path of the configuration. Default /usr/sbin/exabgp, Debian's. See
 	// ExaBGP5.
@@ -53,6 +55,9 @@ type Options struct {
 
 // DefaultPrefix is the prefix of the lab that "make lab" builds.
 const DefaultPrefix = "exazk"
+
+// HTTPPort is that of the load balancers' pages.
+const HTTPPort = 9180
 
 // DefaultDir is the directory of a lab with that prefix unless told otherwise.
 func DefaultDir(prefix string) string { return filepath.Join("/var/lib", prefix+"-lab") }

@@ -147,3 +147,13 @@ func hostsFile(zk int) string {
 	}
 	return b.String()
 }
+
+// ManagementAddr is the address of a load balancer on the management network.
+func ManagementAddr(lb string) netip.Addr {
+	for _, l := range links(1) {
+		if l[0].host == lb && l[1].host == management {
+			return l[0].addr.Addr()
+		}
+	}
+	panic(fmt.Sprintf("bug: %q is not on the management network", lb))
+}

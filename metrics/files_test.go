@@ -154,6 +154,19 @@ func queries(t *testing.T) []string {
 	return all
 }
 
+// TestMetricsAreDocumented wants every name of a scrape in the docs.
+func TestMetricsAreDocumented(t *testing.T) {
+	docs, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (exazk_[a-z_]+)`).FindAllStringSubmatch(scrape(t, busy(t)), -1) {
+		if !strings.Contains(string(docs), "`"+m[1]+"`") {
+			t.Errorf("%s is not in docs/metrics.md", m[1])
+		}
+	}
+}
+
 // TestQueriesKnowTheMetrics checks every name in rules and dashboard against a scrape.
 func TestQueriesKnowTheMetrics(t *testing.T) {
 	text := scrape(t, busy(t))

@@ -97,6 +97,7 @@ fuzz: ## fuzz every fuzz target for FUZZTIME each
 update: ## rewrite transcripts and goldens; read the diff before committing
 	go test ./daemon -run TestTranscripts -update
 	go test ./exabgp -run "TestDecodeFixtures|TestWriter$$" -update
+	go test ./metrics -run TestScrape -update
 
 lint: vet ## vet and formatting
 

@@ -24,7 +24,8 @@ const flushTime = 200 * time.Millisecond
 type logOutput struct {
 	lines   chan logLine
 	done    chan struct{}
-	dropped atomic.Int64
+	dropped atomic.Int64 // since the last line that says so
+	lost    atomic.Int64 // since the start
 	write   func(logLine) error
 }
 
@@ -54,6 +55,7 @@ func (o *logOutput) send(l logLine) {
 	case o.lines <- l:
 	default:
 		o.dropped.Add(1)
+		o.lost.Add(1)
 	}
 }
 
@@ -126,6 +128,17 @@ func newLogger(cfg daemon.LogConfig, tag string, stderr io.Writer) (*logrus.Logg
 			h.out.close()
 		}
 	}
+}
+
+// lostLines is how many lines a logger has dropped since the start.
+func lostLines(log *logrus.Logger) int64 {
+	n := int64(0)
+	for _, h := range log.Hooks[logrus.ErrorLevel] { // each is there for every level
+		if h, ok := h.(*logHook); ok {
+			n += h.out.lost.Load()
+		}
+	}
+	return n
 }
 
 func isTerminal(w io.Writer) bool {

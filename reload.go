@@ -89,6 +89,7 @@ func (r *reloader) reload(ctx context.Context) {
 type checks struct {
 	loop *daemon.Loop
 	log  *logrus.Entry
+	ran  func(health.Ran) // told of every run of a check
 
 	mu      sync.Mutex
 	running map[string]*running     // nil while none may run
@@ -102,8 +103,8 @@ type running struct {
 	checker *health.Checker
 }
 
-func newChecks(loop *daemon.Loop, log *logrus.Entry) *checks {
-	return &checks{loop: loop, log: log}
+func newChecks(loop *daemon.Loop, ran func(health.Ran), log *logrus.Entry) *checks {
+	return &checks{loop: loop, ran: ran, log: log}
 }
 
 // run runs the checks of a configuration, and of those after it, until ctx is done.
@@ -161,6 +162,7 @@ func (c *checks) use(cfg *daemon.Config) {
 
 func (c *checks) start(config health.Config) *running {
 	r := &running{group: newGroup(), config: config, checker: health.New(config, c.log)}
+	r.checker.Watch(c.ran)
 	r.onReturn(c.failed)
 	r.group.start("the checks of "+config.Service, func(ctx context.Context) error { return r.checker.Run(ctx, c.loop.Health(ctx)) })
 	return r

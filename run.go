@@ -19,6 +19,7 @@ import (
 	"exazk/daemon"
 	"exazk/exabgp"
 	"exazk/link"
+	"exazk/metrics"
 	"exazk/web"
 	"exazk/zkstate"
 )
@@ -39,7 +40,8 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	id := daemon.Identity{Node: cfg.Node, Instance: newInstance(), Version: versionText(), Since: time.Now().UTC().Truncate(time.Millisecond)}
 	log.WithFields(logrus.Fields{"version": id.Version, "instance": id.Instance, "pid": os.Getpid()}).Info("exazk started")
 
-	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive, Dialect: cfg.ExaBGP.Dialect, Environ: os.Environ()}, log.WithField("component", "exabgp"))
+	measured := metrics.New(cfg, id.Version, func() int64 { return lostLines(logger) })
+	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive, Dialect: cfg.ExaBGP.Dialect, Environ: os.Environ(), Progress: measured.Command}, log.WithField("component", "exabgp"))
 	store := zkstate.New(cfg.Store(id), log.WithField("component", "zookeeper"))
 	var before []exabgp.Route
 	var keeper *record
@@ -50,11 +52,12 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 		before = keeper.read()
 	}
 	loop := daemon.NewLoop(daemon.NewCore(cfg, id, before...), speaker, store, log.WithField("component", "daemon"))
+	loop.WatchWaits(measured.EventWaited)
 	seen := newPicture(id)
-	loop.ObserveWith(seen)
-	server := web.New(web.Options{Source: seen, Alive: loop.Alive}, log.WithField("component", "http"))
+	loop.ObserveWith(measured, seen)
+	server := web.New(web.Options{Source: seen, Alive: loop.Alive, Metrics: measured.Handler()}, log.WithField("component", "http"))
 	server.Listen(cfg.HTTP.Listen)
-	checks := newChecks(loop, log.WithField("component", "health"))
+	checks := newChecks(loop, measured.Ran, log.WithField("component", "health"))
 	reloads := &reloader{asked: make(chan struct{}, 1), load: load, cfg: cfg, loop: loop, checks: checks, server: server, log: log.WithField("component", "reload")}
 
 	past := newPast(cfg, log.WithField("component", "history"))

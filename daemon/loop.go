@@ -40,10 +40,13 @@ type Loop struct {
 	log     *logrus.Entry
 	events  chan posted
 	waiting []Event       // that are being taken in
+	at      []time.Time   // when they were posted
 	asked   chan struct{} // see Alive
 	last    Decision
+	since   time.Time // when the event that is taken in was posted, or the deadline that has come
 
 	observers []Observer
+	waits     func(time.Duration) // told how long each event waited; nil where nobody wants to know
 	seen      seen
 }
 
@@ -105,6 +108,7 @@ func (l *Loop) Health(ctx context.Context) func(health.Changed) bool {
 
 // Run steps the core until it wants to end, and says how; or until ctx is done, and then says Stay.
 func (l *Loop) Run(ctx context.Context) Exit {
+	l.since = time.Now()
 	l.step(Tick{})
 	timer := time.NewTimer(time.Until(l.last.Wake))
 	defer timer.Stop()
@@ -116,6 +120,7 @@ func (l *Loop) Run(ctx context.Context) Exit {
 		case p := <-l.events:
 			l.take(p)
 		case <-timer.C:
+			l.since = l.last.Wake
 			l.step(Tick{})
 		}
 		timer.Reset(time.Until(l.last.Wake))
@@ -125,22 +130,33 @@ func (l *Loop) Run(ctx context.Context) Exit {
 
 // take steps through an event and those that wait behind it.
 func (l *Loop) take(p posted) {
-	l.waiting = append(l.waiting[:0], p.ev)
-	l.logWait(p)
+	l.waiting, l.at = append(l.waiting[:0], p.ev), append(l.at[:0], p.at)
+	l.waited(p)
 	for range len(l.events) { // nobody else takes from it
 		p = <-l.events
-		l.waiting = append(l.waiting, p.ev)
-		l.logWait(p)
+		l.waiting, l.at = append(l.waiting, p.ev), append(l.at, p.at)
+		l.waited(p)
 	}
+	i := 0
 	for _, ev := range Join(l.waiting) {
+		l.since = l.at[i]
 		if l.step(ev); l.last.Exit != Stay {
 			return
+		}
+		if joined, ok := ev.(Accepted); ok {
+			i += len(joined)
+		} else {
+			i++
 		}
 	}
 }
 
-func (l *Loop) logWait(p posted) {
-	if waited := time.Since(p.at); waited > slowEvent {
+func (l *Loop) waited(p posted) {
+	waited := time.Since(p.at)
+	if l.waits != nil {
+		l.waits(waited)
+	}
+	if waited > slowEvent {
 		l.log.WithFields(logrus.Fields{"event": eventName(p.ev), "elapsed_ms": waited.Milliseconds()}).Warn("event waited")
 	}
 }
@@ -153,7 +169,9 @@ func (l *Loop) step(ev Event) {
 		l.keeper.Keep(d.Keys)
 	}
 	if d.Table.Epoch != l.last.Table.Epoch || !slices.Equal(d.Table.Routes, l.last.Table.Routes) {
-		l.speaker.Set(d.Table)
+		t := d.Table
+		t.Since = l.since
+		l.speaker.Set(t)
 	}
 	if r, ok := ev.(Reload); ok {
 		l.store.Reconfigure(r.Config.Store(l.core.id).Services)

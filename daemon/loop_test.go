@@ -339,6 +339,35 @@ func TestManyAcknowledgements(t *testing.T) {
 	}
 }
 
+// TestLoopSaysSinceWhen checks that a table says when its cause happened: when the event was posted, or its deadline came.
+func TestLoopSaysSinceWhen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, r, _ := newTestLoop(t)
+		ctx := t.Context()
+		waits := make(chan time.Duration, 100)
+		l.WatchWaits(func(d time.Duration) { waits <- d })
+		posted := time.Now()
+		l.Post(ctx, steadyState[0])
+		time.Sleep(time.Second)
+		runSteady(ctx, l)
+		synctest.Wait()
+		if got := r.written().Since; got.Before(posted.Add(time.Second)) {
+			t.Errorf("the table of a healthy node is since %v, %v after the first event", got, got.Sub(posted))
+		}
+		if n, first, second := len(waits), <-waits, <-waits; n != 1+len(steadyState) || first != time.Second || second != 0 {
+			t.Errorf("%d waits, of %v, %v, …", n, first, second)
+		}
+		back := time.Now() // a claim comes back, and the route goes when overlap is over
+		l.Post(ctx, FromZooKeeper{zkstate.ClaimsRead{Service: "apex", Began: back}})
+		l.Post(ctx, FromZooKeeper{zkstate.ClaimsRead{Service: "apex", Began: back, Claims: map[string]zkstate.Claim{"10.20.255.2": {Holder: zkstate.Foreign}}}})
+		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
+		if got := r.written().Since.Sub(back); got != time.Second {
+			t.Errorf("the withdraw after overlap is since %v after the claim", got)
+		}
+	})
+}
+
 // TestLoopIsAliveWhileItRuns asks before, while and after it does.
 func TestLoopIsAliveWhileItRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

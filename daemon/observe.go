@@ -23,7 +23,13 @@ const (
 	WhatZooKeeper   What = "zookeeper"   // From and To are connecting, connected, suspended or lost
 	WhatNeighbor    What = "neighbor"    // From and To are those of zkstate.StatusNeighbor
 	WhatVerdict     What = "verdict"     // From and To are none, hold, announce or withdraw
-	WhatDrift       What = "drift"       // ExaBGP held something else than what is wanted, or does so no longer
+	WhatDrift       What = "drift"       // To is drifted or repaired
+)
+
+// Drifted is where a drift goes To that begins: ExaBGP holds something else than what is wanted. Repaired is its end.
+const (
+	Drifted  = "drifted"
+	Repaired = "repaired"
 )
 
 // Removed is the Reason of a Transition to withdraw of a VIP that left the configuration; no verdict has it.
@@ -77,6 +83,9 @@ type Observer interface{ Observe(Snapshot) }
 
 // ObserveWith has observers told of every change, in their order, after it was passed on to the edges. It is called before Run.
 func (l *Loop) ObserveWith(observers ...Observer) { l.observers = append(l.observers, observers...) }
+
+// WatchWaits has f told how long each event waited for the loop, which also calls it: it must not wait. It is called before Run.
+func (l *Loop) WatchWaits(f func(time.Duration)) { l.waits = f }
 
 // tell hands a Snapshot to the observers, where the step brought anything.
 func (l *Loop) tell(now time.Time, changes []Transition) {

@@ -21,6 +21,8 @@ type Options struct {
 	Interactive bool     // stdin is a terminal: no queries, no acknowledgements expected, commands only printed
 	Dialect     Dialect  // the command language; Auto has it found out
 	Environ     []string // os.Environ(): where Dialect is Auto, it may tell; nil where it is not to be looked at
+	// Progress is told of every command, by the goroutine that Run is called on: it must not wait. Nil means nobody is told.
+	Progress func(Progress)
 }
 
 // Process is our end of ExaBGP's process API.
@@ -218,6 +220,9 @@ func (s *shell) step(in Input) (gone bool) {
 	out := s.machine.Step(time.Now(), in)
 	for _, note := range out.Notes {
 		s.log.WithFields(note.Fields).Log(note.Level, note.Text)
+	}
+	for _, p := range out.Progress {
+		s.opt.Progress(p)
 	}
 	for _, ev := range out.Events {
 		s.events.put(ev)

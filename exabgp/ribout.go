@@ -123,6 +123,7 @@ func (w *Writer) conclude(now time.Time) {
 			r.ours = true
 		default:
 			r.taken, r.gone, r.serial, r.entry.epoch = r.command, true, r.route.Serial, w.epoch
+			r.cause.since = time.Time{}
 			r.forgive()
 			w.note(logrus.DebugLevel, "withdraw not needed", logrus.Fields{"event": "withdraw-spared", "nlri": r.route.Prefix.String()})
 			w.emit(RouteAccepted{Route: r.route, Epoch: w.epoch, Took: now.Sub(q.sent)})

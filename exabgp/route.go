@@ -1,6 +1,9 @@
 package exabgp
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Route is one verdict about one prefix, to be written to ExaBGP.
 type Route struct {
@@ -32,7 +35,10 @@ type Route struct {
 // Table is what should stand in ExaBGP's Adj-RIB-Out as far as we are concerned. A route that is not in it is left as it is.
 type Table struct {
 	// Epoch grows whenever everything is due again, because what was written before may be lost: a session came up.
-	Epoch  uint64
+	Epoch uint64
+	// Since is when that happened which led to this table: what is told of a command's progress counts from it. Zero means that it
+	// is not known.
+	Since  time.Time
 	Routes []Route // at most one per prefix, path identifier and neighbor; the order is the order of writing
 }
 

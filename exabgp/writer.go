@@ -67,10 +67,11 @@ func (Tick) input()    {}
 
 // Output is what follows from one input.
 type Output struct {
-	Write  []byte    // to be written now, whole; nil means nothing. No other comes before the Written of this one
-	Events []Event   // in order; after a Gone the Writer is at its end
-	Notes  []Note    // for the log
-	Wake   time.Time // a Tick is due no later than this; zero means never
+	Write    []byte     // to be written now, whole; nil means nothing. No other comes before the Written of this one
+	Events   []Event    // in order; after a Gone the Writer is at its end
+	Notes    []Note     // for the log
+	Progress []Progress // of commands, where Options.Progress wants to know
+	Wake     time.Time  // a Tick is due no later than this; zero means never
 }
 
 // Note is a line for the log.
@@ -202,6 +203,7 @@ type entry struct {
 	delay   time.Duration // pause after it
 	retry   time.Time     // its end
 	spelled spelled       // the last wish in words
+	cause   cause         // what it is about
 }
 
 // spelled is a command with what it follows from: most of a table is what it was before.
@@ -224,7 +226,9 @@ type flight struct {
 	row
 	epoch uint64
 	sent  time.Time
-	blind bool // there are no replies: taken when written
+	since time.Time // of the cause, as far as it is known
+	wrote bool      // the end of its write was told
+	blind bool      // there are no replies: taken when written
 }
 
 // list is the answer to a query as far as it was read.
@@ -289,7 +293,7 @@ func (w *Writer) confirm() {
 		if !w.stands(r) || r.serial == r.route.Serial || w.flight != nil && w.flight.meets(r.key) {
 			continue
 		}
-		r.serial = r.route.Serial
+		r.serial, r.cause.since = r.route.Serial, time.Time{}
 		w.emit(RouteAccepted{Route: r.route, Epoch: w.epoch})
 	}
 }
@@ -322,6 +326,7 @@ func (w *Writer) told(t Table) {
 		r := row{route: route, command: e.spell(w.dialect, route), entry: e}
 		wanted[e] = r.command
 		w.rows = append(w.rows, r)
+		e.causedBy(t, route)
 	}
 	for _, entries := range w.entries { // each by itself: the order does not matter
 		for _, e := range entries {
@@ -630,6 +635,7 @@ func (w *Writer) wrote(now time.Time, err error) {
 		return
 	}
 	w.quiet = now
+	w.progress(now, CommandWritten)
 	if w.flight != nil && w.flight.blind {
 		w.accept(now, 0)
 	}
@@ -644,6 +650,7 @@ func (w *Writer) gone(err error) {
 // accept ends the command in flight: ExaBGP holds it now.
 func (w *Writer) accept(now time.Time, took time.Duration) {
 	f := w.flight
+	w.progress(now, CommandAccepted)
 	w.flight = nil
 	w.overwrite(f.entry)
 	f.taken, f.gone, f.entry.epoch, f.last = f.command, f.route.Withdraw, f.epoch, now
@@ -670,6 +677,7 @@ func (w *Writer) overwrite(e *entry) {
 // refuse ends the command in flight: what ExaBGP holds for its prefix is not known, so whatever is wanted next is due.
 func (w *Writer) refuse(now time.Time, words string) {
 	f := w.flight
+	w.progress(now, CommandRefused)
 	w.flight = nil
 	level := logrus.WarnLevel
 	if f.refused == f.command && f.words == words {
@@ -945,7 +953,7 @@ func (w *Writer) advance(now time.Time) {
 		if !r.route.Withdraw {
 			r.ours = true
 		}
-		w.flight = &flight{row: *r, epoch: w.epoch, sent: now, blind: w.acks == acksOff}
+		w.flight = &flight{row: *r, epoch: w.epoch, sent: now, since: r.cause.since, blind: w.acks == acksOff}
 		w.excuse = ""
 		w.write(r.command + "\n")
 		return

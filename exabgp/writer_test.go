@@ -22,8 +22,9 @@ import (
 // TestWriter plays the transcripts under testdata/writer. Each has a script and what must follow from it. A script line is
 // an instant and an input:
 //
-//	0s    begin [interactive] [no-track] [dialect=6] [environ=NAME=VALUE]
+//	0s    begin [interactive] [no-track] [progress] [dialect=6] [environ=NAME=VALUE]
 //	1s    table 1: announce 203.0.113.1/32 100; withdraw 203.0.113.2/32 path=7 neighbor=192.0.2.2
+//	1s    table 1 since=0.5s: announce 203.0.113.1/32 100 serial=2
 //	2s    < done                  a line from ExaBGP
 //	3s    hold                    writes do not come back from now on ...
 //	4s    release                 ... until now
@@ -31,7 +32,7 @@ import (
 //	6s    eof
 //	9s    end
 //
-// What follows: "> " a write, "! " an event, "# " a note for the log above debug, "~ " the deadline when the script ends.
+// What follows: "> " a write, "! " an event, "^ " the progress of a command since what led to it, "# " a note for the log above debug, "~ " the deadline when the script ends.
 func TestWriter(t *testing.T) {
 	files, err := filepath.Glob("testdata/writer/*.txtar")
 	if err != nil || len(files) < 15 {
@@ -82,6 +83,9 @@ func (p *player) play(line string) {
 	switch word {
 	case "begin":
 		opt := Options{Track: !strings.Contains(arg, "no-track"), Interactive: strings.Contains(arg, "interactive")}
+		if strings.Contains(arg, "progress") {
+			opt.Progress = func(Progress) { p.t.Error("the machine calls out") }
+		}
 		for word := range strings.FieldsSeq(arg) {
 			if text, ok := strings.CutPrefix(word, "dialect="); ok {
 				if opt.Dialect, err = ParseDialect(text); err != nil {
@@ -140,6 +144,13 @@ func (p *player) step(in Input) {
 			p.print("#", fmt.Sprintf("%s: %s", n.Level, n.Text))
 		}
 	}
+	for _, g := range out.Progress {
+		since := "since what is not known"
+		if !g.Since.IsZero() {
+			since = g.At.Sub(g.Since).String()
+		}
+		p.print("^", fmt.Sprintf("%s withdraw=%t %s", g.Stage, g.Withdraw, since))
+	}
 	for _, ev := range out.Events {
 		p.print("!", describe(ev))
 	}
@@ -175,6 +186,13 @@ func parseTable(t *testing.T, text string) Table {
 	if _, err := fmt.Sscan(epoch, &table.Epoch); err != nil {
 		t.Fatalf("table %q: %v", text, err)
 	}
+	if _, since, ok := strings.Cut(epoch, "since="); ok {
+		d, err := time.ParseDuration(since)
+		if err != nil {
+			t.Fatalf("table %q: %v", text, err)
+		}
+		table.Since = epochStart.Add(d)
+	}
 	for _, part := range strings.Split(routes, ";") {
 		words := strings.Fields(part)
 		if len(words) == 0 {
@@ -189,6 +207,9 @@ func parseTable(t *testing.T, text string) Table {
 		for _, word := range words[2:] {
 			if text, ok := strings.CutPrefix(word, "path="); ok {
 				fmt.Sscan(text, &r.PathID)
+			}
+			if text, ok := strings.CutPrefix(word, "serial="); ok {
+				fmt.Sscan(text, &r.Serial)
 			}
 			if text, ok := strings.CutPrefix(word, "neighbor="); ok {
 				r.Neighbor = netip.MustParseAddr(text)

@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -288,6 +289,22 @@ func TestManyServicesAtOnce(t *testing.T) {
 		}
 		if len(changes) != 400 { // healthy by two, and then not
 			t.Errorf("%d changes, want 400", len(changes))
+		}
+	})
+}
+
+func TestWatchIsToldOfEveryRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, _ := logtest.NewNullLogger()
+		c := New(several(1, &plan{text: "+-+"}), logrus.NewEntry(log))
+		var told []string
+		c.Watch(func(r Ran) {
+			told = append(told, fmt.Sprintf("%s %s %v %v %v", r.Service, r.Name, r.State, r.Result.OK, r.Took))
+		})
+		changes, _ := watch(t, c, 2*testCheck.Interval+20*time.Millisecond)
+		want := []string{"apex a healthy true 10ms", "apex a unhealthy false 10ms", "apex a healthy true 10ms"}
+		if !slices.Equal(told[:min(3, len(told))], want) || len(changes) != 3 {
+			t.Errorf("told %q and changed %q, want %q first", told, changes, want)
 		}
 	})
 }

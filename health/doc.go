@@ -17,7 +17,8 @@
 //  5. Set the process's umask to 022 before the first check. ExaBGP gives its children umask 0137, under which a
 //     directory that a check makes cannot be entered; the umask belongs to the whole process, so it is not set here.
 //
-// Now may be called at any time, from any goroutine.
+// Now may be called at any time, from any goroutine. Who wants to know of every run, and not of changes only, says so with
+// Watch.
 //
 // # Several checks
 //

@@ -43,6 +43,12 @@ type Status struct {
 	Took   time.Duration // of that run
 }
 
+// Ran is one run of one check.
+type Ran struct {
+	Service string
+	Status
+}
+
 // Detail is what people should know of the change: what the check that decided said and, where there are several, its name
 // and how many pass.
 func (c Changed) Detail() string {

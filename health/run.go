@@ -37,6 +37,7 @@ type Checker struct {
 	quorum  *Quorum
 	status  []Status // of each check, in the order of the configuration
 	failed  []report // the last run of each check that failed
+	watch   func(Ran)
 	log     *logrus.Entry
 }
 
@@ -99,6 +100,9 @@ func upTo(d time.Duration) time.Duration {
 	}
 	return rand.N(d)
 }
+
+// Watch has f told of every run, by the goroutine of Run: it must not wait. It is called before Run.
+func (c *Checker) Watch(f func(Ran)) { c.watch = f }
 
 // Now makes every check run at once. One that is running counts, so it is not run again. Now never blocks, may be called
 // from any goroutine, before Run too, and calls that come close together are one.
@@ -175,6 +179,9 @@ func (m *member) wait(ctx context.Context, d time.Duration) {
 func (c *Checker) count(r report) (ch Changed, changed bool) {
 	i := r.from.index
 	c.status[i] = Status{Name: r.from.Name, State: r.To, Result: r.result, Took: r.took}
+	if c.watch != nil {
+		c.watch(Ran{Service: c.service, Status: c.status[i]})
+	}
 	if !r.result.OK {
 		c.failed[i] = r
 	}

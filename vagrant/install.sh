@@ -6,9 +6,9 @@ set -eu
 packages="exabgp bird2 zookeeper libslf4j-java default-jre-headless iproute2 util-linux hostname procps curl"
 case "${1:-}" in
 lab) ;;
-# gcc is for the race detector, the message bus for checks of systemd units, FRR and GoBGP for what routers make of a route.
-# Chromium, with a font, looks at the page.
-test) packages="$packages python3-kazoo vagrant iputils-ping gcc libc6-dev dbus-daemon frr gobgpd chromium fonts-dejavu-core" ;;
+# gcc is for the race detector, the message bus for checks of systemd units, FRR and GoBGP for what routers make of a route,
+# Prometheus for alert rules and dashboard. Chromium, with a font, looks at the page.
+test) packages="$packages python3-kazoo vagrant iputils-ping gcc libc6-dev dbus-daemon frr gobgpd prometheus chromium fonts-dejavu-core" ;;
 *)
 	echo "usage: $0 lab|test" >&2
 	exit 2
@@ -60,7 +60,7 @@ fi
 if command -v systemctl >/dev/null; then
 	for package in $missing; do
 		case $package in
-		exabgp | bird2 | frr | gobgpd) systemctl disable --quiet "${package%2}.service" 2>/dev/null || true ;;
+		exabgp | bird2 | frr | gobgpd | prometheus) systemctl disable --quiet "${package%2}.service" 2>/dev/null || true ;;
 		esac
 	done
 fi

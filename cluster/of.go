@@ -117,10 +117,10 @@ func (p *painter) paint() Service {
 	p.routes = map[string][]Route{}
 	for _, name := range p.nodes() {
 		p.out.Nodes = append(p.out.Nodes, p.node(name))
-		since := zkstate.Stamp("")
-		for _, r := range p.Records[name].Routes {
-			since = cmp.Or(r.Since, since)
-			p.routes[r.VIP] = append(p.routes[r.VIP], routeOf(name, r, since))
+		st := p.Records[name]
+		for j, r := range st.Routes {
+			r.Since = st.RouteSince(j)
+			p.routes[r.VIP] = append(p.routes[r.VIP], routeOf(name, r))
 		}
 	}
 	if p.in.ZooKeeper != zkstate.Connected.String() {

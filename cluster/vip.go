@@ -35,11 +35,11 @@ func (p *painter) vip(name string) VIP {
 	return v
 }
 
-func routeOf(node string, r zkstate.StatusRoute, since zkstate.Stamp) Route {
+func routeOf(node string, r zkstate.StatusRoute) Route {
 	own := r.Own || r.Role == daemon.Authoritative.String() || r.Reason == string(daemon.ReasonConflict) // what older versions say
 	return Route{
 		Node: node, Verdict: r.Verdict, Role: r.Role, Reason: r.Reason, Detail: r.Detail, MED: r.MED, Announced: r.Announced, Own: own,
-		Pending: r.Pending, Refused: r.Refused, Unheard: r.Unheard, Drift: r.Drift, Claim: r.Claim, Since: since.Time(),
+		Pending: r.Pending, Refused: r.Refused, Unheard: r.Unheard, Drift: r.Drift, Claim: r.Claim, Since: r.Since.Time(),
 	}
 }
 

@@ -125,6 +125,14 @@ type StatusRoute struct {
 	Drift   bool  `json:"drift,omitempty"`   // ExaBGP holds something else than what is wanted
 }
 
+// RouteSince is the time of Routes[i], see StatusRoute.Since.
+func (s *Status) RouteSince(i int) Stamp {
+	for i > 0 && s.Routes[i].Since == "" {
+		i--
+	}
+	return s.Routes[i].Since
+}
+
 // Stamp is an instant as text, RFC 3339 in UTC. Records are compared and written far more often than anybody looks at their
 // times, and one that does not parse must not make a whole record useless.
 type Stamp string

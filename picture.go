@@ -227,13 +227,13 @@ func recordChanges(at time.Time, before, after zkstate.Status, add func(daemon.W
 			add(daemon.WhatNeighbor, cluster.Change{Subject: n.Peer, From: from.State, To: n.State})
 		}
 	}
-	for _, r := range after.Routes {
+	for i, r := range after.Routes {
 		from := zkstate.StatusRoute{Verdict: "none"}
 		if i := slices.IndexFunc(before.Routes, func(b zkstate.StatusRoute) bool { return b.VIP == r.VIP }); i >= 0 {
 			from = before.Routes[i]
 		}
 		if from.Verdict != r.Verdict || from.Role != r.Role || from.Reason != r.Reason {
-			add(daemon.WhatVerdict, cluster.Change{At: when(at, r.Since), VIP: r.VIP, From: from.Verdict, To: r.Verdict, Role: r.Role, Reason: r.Reason, Detail: r.Detail})
+			add(daemon.WhatVerdict, cluster.Change{At: when(at, after.RouteSince(i)), VIP: r.VIP, From: from.Verdict, To: r.Verdict, Role: r.Role, Reason: r.Reason, Detail: r.Detail})
 		}
 	}
 }

@@ -5,7 +5,7 @@
 set -eu
 umask 022
 export LC_ALL=C TZ=UTC
-unset GOOS GOARCH
+unset GOOS GOARCH GOAMD64 GOARM64
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -83,6 +83,8 @@ out=$(cd "$out" && pwd)
 rm -f "$out"/exazk[-_]* "$out/SHA256SUMS"
 for arch in amd64 arm64; do
 	GOARCH=$arch go build -ldflags "-s -w -X main.version=$VERSION" -o "$tree/root/usr/bin/exazk" .
+	# Whatever modes and times a checkout gave to the sources.
+	chmod -R u=rwX,go=rX "$tree"
 	find "$tree" -exec touch --no-dereference --date="$DATE" {} +
 	for format in deb rpm; do
 		(cd "$tree" && ARCH=$arch "$work/tools/nfpm" package --config "$root/dist/nfpm.yaml" --packager $format --target "$out/" >"$work/log") || { cat "$work/log" >&2; exit 1; }
@@ -91,6 +93,7 @@ for arch in amd64 arm64; do
 	name=exazk-$VERSION-linux-$arch
 	mkdir "$work/$name"
 	cp -R "$common/." configs "$tree/root/usr/bin/exazk" "$work/$name/"
+	chmod -R u=rwX,go=rX "$work/$name"
 	tar --create --directory "$work" --format=gnu --sort=name --mtime="$DATE" --owner=0 --group=0 --numeric-owner "$name" | gzip -9n >"$out/$name.tar.gz"
 done
 cd "$out"

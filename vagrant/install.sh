@@ -6,8 +6,10 @@ set -eu
 packages="exabgp bird2 zookeeper libslf4j-java default-jre-headless iproute2 util-linux hostname procps curl"
 case "${1:-}" in
 lab) ;;
-# gcc is for the race detector, the message bus for checks of systemd units, FRR and GoBGP for what routers make of a route.
-test) packages="$packages python3-kazoo vagrant iputils-ping gcc libc6-dev dbus-daemon frr gobgpd" ;;
+# gcc is for the race detector, the message bus for checks of systemd units, FRR and GoBGP for what routers make of a route, and
+# the last line for what "make dist" builds.
+test) packages="$packages python3-kazoo vagrant iputils-ping gcc libc6-dev dbus-daemon frr gobgpd
+	lintian rpm man-db mandoc systemd bash-completion zsh fish" ;;
 *)
 	echo "usage: $0 lab|test" >&2
 	exit 2

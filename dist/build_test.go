@@ -3,6 +3,7 @@ package dist
 import (
 	"bytes"
 	"debug/elf"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -24,6 +25,9 @@ var built struct {
 func TestMain(m *testing.M) { os.Exit(runTests(m)) }
 
 func runTests(m *testing.M) int {
+	if flag.Parse(); flag.Lookup("test.list").Value.String() != "" {
+		return m.Run() // "make fuzz" asks every package what it has
+	}
 	var err error
 	if built.root, err = filepath.Abs(".."); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -287,10 +291,8 @@ func TestPackagedFilesNameThePackagesProgram(t *testing.T) {
 
 func TestLintian(t *testing.T) {
 	needs(t, "lintian")
-	for _, arch := range []string{"amd64", "arm64"} {
-		if out, err := in("", nil, "lintian", "--allow-root", "--fail-on", "error,warning", deb(arch)); err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
+	if out, err := in("", nil, "lintian", "--allow-root", "--fail-on", "error,warning", deb("arm64")); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

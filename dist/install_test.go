@@ -14,7 +14,8 @@ import (
 )
 
 // machine is a copy of this one, in which packages can be installed: the root file system with a layer in memory on top, process ids
-// of its own, and no network. It goes with its first process.
+// of its own, and no network. It goes with its first process. The index of all manuals, which dpkg would have made anew by mandb(8),
+// would take longer than all the rest.
 type machine struct {
 	t   *testing.T
 	pid int    // of the first process
@@ -31,6 +32,7 @@ mount -t proc proc root/proc
 mount --bind /dev root/dev
 mount -t tmpfs -o mode=0755 tmpfs root/run
 mount -t tmpfs -o mode=1777 tmpfs root/tmp
+rm -f root/var/lib/man-db/auto-update
 echo ready
 exec sleep infinity
 `
@@ -161,9 +163,6 @@ func again(t *testing.T) (pkg, version string) {
 	return filepath.Join(dir, "again.deb"), version
 }
 
-// manualIndex has dpkg make the index of all manuals anew (mandb(8)), which takes longer than all the rest.
-const manualIndex = "/var/lib/man-db/auto-update"
-
 const daemonTOML = `node = "node1"
 [log]
 syslog = false
@@ -194,8 +193,8 @@ func TestDebInstalledUpgradedAndRemoved(t *testing.T) {
 			t.Errorf("man %s %s shows\n%s", page[0], page[1], out)
 		}
 	}
-	if out := m.run("whatis", "exazk"); !strings.Contains(out, "keep a service's virtual IPs reachable over BGP") {
-		t.Errorf("whatis exazk: %s", out)
+	if out := m.run("lexgrog", "/usr/share/man/man1/exazk.1.gz"); !strings.Contains(out, `"exazk - keep a service's virtual IPs reachable over BGP"`) {
+		t.Errorf("apropos would read %s", out)
 	}
 	if out, err := m.try("systemd-analyze", "verify", "exabgp.service"); err != nil || strings.Contains(out, "exazk") {
 		t.Errorf("the unit with its drop-in: %v\n%s", err, out)
@@ -235,7 +234,6 @@ func TestDebInstalledUpgradedAndRemoved(t *testing.T) {
 // TestDebSaysWhatComesBeforeIt is for a node where exazk was installed by hand before.
 func TestDebSaysWhatComesBeforeIt(t *testing.T) {
 	m := newMachine(t)
-	m.run("rm", "-f", manualIndex)
 	m.run("mkdir", "-p", "/usr/local/bin", "/etc/systemd/system/exabgp.service.d")
 	m.write("/usr/local/bin/exazk", nil)
 	m.write("/etc/systemd/system/exabgp.service.d/exazk.conf", nil)
@@ -278,7 +276,6 @@ func TestRPMInstalledUpgradedAndRemoved(t *testing.T) {
 func TestCompletion(t *testing.T) {
 	needs(t, "bash", "fish", "zsh")
 	m := newMachine(t)
-	m.run("rm", "-f", manualIndex)
 	m.install(deb("amd64"))
 	m.write("/etc/exazk/apex.toml", []byte(strings.Replace(daemonTOML, "check.command", "nodes = [\"node1\", \"node2\"]\ncheck.command", 1)))
 	m.run("zsh", "-c", "autoload -U compinit && compinit -D && [[ $_comps[exazk] = _exazk ]]") // it is found by what it is for

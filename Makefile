@@ -10,11 +10,11 @@ FUZZTIME ?= 30s
 COVER    := daemon=95 exabgp=90 zkstate=90 health=90
 # One after the other: each measures what is lost, on a machine that a second one would keep busy.
 E2E      := ./vagrant/e2e ./vagrant/chaos
-UNIT      = $(shell go list ./... | grep -v -e /vagrant/e2e -e /vagrant/chaos)
+UNIT      = $(shell go list ./... | grep -v -e /vagrant/e2e -e /vagrant/chaos -e '/dist$$')
 MINUTES  ?= 10
 SEEDS    ?= 20000
 
-.PHONY: help build tools lab-tools test vet unit reconnect e2e sim sim-profile sim-mutants chaos bench-failover screenshots lab lab-down cover fuzz update check-configs lint dist clean
+.PHONY: help build tools lab-tools test vet unit reconnect e2e sim sim-profile sim-mutants chaos bench-failover screenshots lab lab-down cover fuzz update check-configs lint dist dist-test clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ lab-down: ## take the lab down and leave nothing (root)
 	@mkdir -p bin && CGO_ENABLED=0 go build -o bin/ ./vagrant/labctl
 	@bin/labctl down
 
-test: tools vet check-configs unit reconnect e2e ## every test, those on real parts included (root)
+test: tools vet check-configs unit reconnect dist-test e2e ## every test, those on real parts included (root)
 
 vet:
 	go vet ./...
@@ -95,15 +95,18 @@ fuzz: ## fuzz every fuzz target for FUZZTIME each
 		echo "$$p $$t"; go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$p || exit 1; done; done
 
 update: ## rewrite transcripts and goldens; read the diff before committing
+	go test . -run TestManual -update
 	go test ./daemon -run TestTranscripts -update
 	go test ./exabgp -run "TestDecodeFixtures|TestWriter$$" -update
 	go test ./metrics -run TestScrape -update
 
 lint: vet ## vet and formatting
 
-dist: ## static binaries for amd64 and arm64 in dist/
-	@mkdir -p dist
-	for arch in amd64 arm64; do GOOS=linux GOARCH=$$arch CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o dist/exazk-linux-$$arch . || exit 1; done
+dist: ## build .deb, .rpm and tarball for amd64 and arm64, and SHA256SUMS, in bin/dist
+	@dist/build.sh
+
+dist-test: ## build the packages twice, install them in a root of their own, and run what is in them (root)
+	go test -timeout 10m -v ./dist
 
 clean: ## remove what was built
-	rm -rf exazk bin dist
+	rm -rf exazk bin

@@ -96,7 +96,7 @@ func newApp(stdin *os.File, stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
 		Name:            "exazk",
 		Usage:           "keep a service's virtual IPs reachable over BGP, as a process of ExaBGP",
-		UsageText:       "exazk --config FILE\nexazk --name NAME --auth-ip IP --non-auth-ip IP … --local-check CMD --zk-host HOST …\nexazk check --config FILE\nexazk reload|check-now …\nexazk convert OLD.yml\nexazk maintenance enter|leave|list …\nexazk drain …\nexazk failback …\nexazk status|why|history …",
+		UsageText:       "exazk --config FILE\nexazk --name NAME --auth-ip IP --non-auth-ip IP … --local-check CMD --zk-host HOST …\nexazk check --config FILE\nexazk reload|check-now|restart …\nexazk convert OLD.yml\nexazk maintenance enter|leave|list …\nexazk drain …\nexazk failback …\nexazk status|why|history …",
 		Description:     exitCodes,
 		Version:         versionText(),
 		HideHelpCommand: true,
@@ -109,6 +109,7 @@ func newApp(stdin *os.File, stdout, stderr io.Writer) *cli.App {
 		Flags:  daemonFlags(),
 		Action: func(c *cli.Context) error { return daemonAction(c, stdin, stdout, stderr) },
 		Commands: append(slices.Concat(adminCommands(stdout, stderr), viewCommands(stdout, stderr), tellCommands(stderr)), []*cli.Command{
+			completeCommand(stdout),
 			{
 				Name: "check", Usage: "validate a configuration file and print what is in force", UsageText: "exazk check --config FILE",
 				Flags:        []cli.Flag{&cli.StringFlag{Name: "config", Aliases: []string{"f"}, Usage: "validate `FILE`"}},

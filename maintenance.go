@@ -54,15 +54,17 @@ func adminCommands(stdout, stderr io.Writer) []*cli.Command {
 	}
 }
 
+// withoutFile is the category of the options that stand in for a file.
+const withoutFile = "without a file, as for the Python tool"
+
 // whereFlags say which node this is and where ZooKeeper is.
 func whereFlags() []cli.Flag {
-	const where = "without a file, as for the Python tool"
 	return []cli.Flag{
 		&cli.StringFlag{Name: "config", Aliases: []string{"f"}, Usage: "read the configuration from `FILE` (default: the only *.toml in " + configDir + ")"},
-		&cli.StringSliceFlag{Name: "zk-host", Aliases: []string{"zH", "zk-hosts"}, Category: where, Usage: "a ZooKeeper server, `HOST` or HOST:PORT; repeat it for each"},
-		&cli.StringFlag{Name: "name", Aliases: []string{"n"}, Category: where, Usage: "the `NAME` of the service"},
-		&cli.StringFlag{Name: "zk-path-maintenance", Aliases: []string{"zPM"}, Category: where, Usage: "the `KEY` of this node's maintenance"},
-		&cli.StringFlag{Name: "zk-path-service", Aliases: []string{"zPS"}, Category: where, Usage: "the `KEY` of the claims"},
+		&cli.StringSliceFlag{Name: "zk-host", Aliases: []string{"zH", "zk-hosts"}, Category: withoutFile, Usage: "a ZooKeeper server, `HOST` or HOST:PORT; repeat it for each"},
+		&cli.StringFlag{Name: "name", Aliases: []string{"n"}, Category: withoutFile, Usage: "the `NAME` of the service"},
+		&cli.StringFlag{Name: "zk-path-maintenance", Aliases: []string{"zPM"}, Category: withoutFile, Usage: "the `KEY` of this node's maintenance"},
+		&cli.StringFlag{Name: "zk-path-service", Aliases: []string{"zPS"}, Category: withoutFile, Usage: "the `KEY` of the claims"},
 	}
 }
 

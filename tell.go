@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -34,6 +35,7 @@ func tellCommands(stderr io.Writer) []*cli.Command {
 	return []*cli.Command{
 		command("reload", "have the daemon of this host read its file again (SIGHUP)", teller{signal: syscall.SIGHUP, done: "told to reload; its log says what came of it", files: true}),
 		command("check-now", "have the daemon of this host run its checks at once (SIGUSR1)", teller{signal: syscall.SIGUSR1, done: "told to run its checks"}),
+		command("restart", "have ExaBGP start the installed program in place of the running daemon (SIGKILL); its routes stay", teller{signal: syscall.SIGKILL, done: "ended", files: true}),
 	}
 }
 
@@ -43,7 +45,7 @@ type teller struct {
 	proc   string // where the kernel shows the processes
 	signal syscall.Signal
 	done   string
-	files  bool // what is told is about the file, which is checked first
+	files  bool // what is told has the file read, which is checked first
 }
 
 func (t teller) action(c *cli.Context) error {
@@ -78,12 +80,41 @@ func (t teller) action(c *cli.Context) error {
 	for _, pid := range denied {
 		faults = append(faults, fmt.Errorf("process %d is of another user; remedy: run this as root", pid))
 	}
+	if t.signal == syscall.SIGKILL && len(faults) == 0 {
+		return t.replaced(chosen, all, replaceWithin)
+	}
 	return errors.Join(faults...)
+}
+
+// replaceWithin bounds the wait for ExaBGP, which starts a process again as soon as it has seen the end of the one before.
+const replaceWithin = 10 * time.Second
+
+// replaced waits until another daemon runs with the file of each that was ended.
+func (t teller) replaced(ended, before []process, within time.Duration) error {
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		now, _, err := t.daemons()
+		if err != nil {
+			return err
+		}
+		fresh := slices.DeleteFunc(now, func(p process) bool {
+			return slices.ContainsFunc(before, func(b process) bool { return b.pid == p.pid })
+		})
+		missing := slices.DeleteFunc(slices.Clone(ended), func(e process) bool {
+			return slices.ContainsFunc(fresh, func(p process) bool { return p.file == e.file })
+		})
+		switch {
+		case len(missing) == 0:
+			fmt.Fprintf(t.stderr, "%s runs in its place\n", list(fresh))
+			return nil
+		case time.Since(began) > within:
+			return fmt.Errorf("%s was ended and is not started again after %v; its routes stay in ExaBGP; remedy: see in ExaBGP's log why, and restart ExaBGP if need be", list(missing), within)
+		}
+	}
 }
 
 // tell sends the signal. The handle is taken before the last look, so that it cannot reach a process that got the number meanwhile.
 func (t teller) tell(p process) error {
-	if t.files && p.file == "" {
+	if t.signal == syscall.SIGHUP && p.file == "" {
 		return fmt.Errorf("%v has nothing to reload: its configuration came from the command line; remedy: restart it, its routes stay", p)
 	}
 	handle, err := os.FindProcess(p.pid)
@@ -110,7 +141,7 @@ func sound(processes []process) error {
 		}
 		seen[p.seen()] = true
 		if _, err := daemon.LoadConfig(p.seen()); err != nil {
-			return fmt.Errorf("nothing is reloaded:\n%w", err)
+			return fmt.Errorf("nothing is done:\n%w", err)
 		}
 	}
 	return nil

@@ -135,8 +135,6 @@ func (p *picture) View() (cluster.View, <-chan struct{}) {
 	last, changes, changed := p.last, p.changes, p.changed
 	nodes := maps.Clone(p.nodes)
 	p.mu.Unlock()
-	changes = slices.Clone(changes)
-	slices.Reverse(changes) // what happened at one instant stays in this order
 	in := cluster.Input{At: time.Now(), Observer: last.Identity.Node, ZooKeeper: last.ZooKeeper.String(), Changes: changes}
 	for i := range last.Services {
 		s := serviceOf(&last, &last.Services[i])

@@ -28,10 +28,13 @@ type cause struct {
 	since         time.Time
 }
 
-// causedBy notes what a wish that is new is about.
+// causedBy notes what a wish that is new is about. One that is not answered when all is due anew is as old as it was.
 func (e *entry) causedBy(t Table, r Route) {
-	if c := &e.cause; c.serial != r.Serial || c.epoch != t.Epoch {
+	switch c := &e.cause; {
+	case c.serial != r.Serial, c.epoch != t.Epoch && c.since.IsZero():
 		*c = cause{r.Serial, t.Epoch, t.Since}
+	case c.epoch != t.Epoch:
+		c.epoch = t.Epoch
 	}
 }
 
@@ -44,7 +47,7 @@ func (w *Writer) progress(now time.Time, to Stage) {
 	if to == CommandAccepted && !f.blind {
 		w.progress(now, CommandWritten)
 	}
-	if to == CommandAccepted && f.cause.since == f.since {
+	if to == CommandAccepted && f.cause.since == f.since && f.cause.epoch == f.epoch {
 		f.cause.since = time.Time{}
 	}
 	f.wrote = f.wrote || to == CommandWritten

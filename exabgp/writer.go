@@ -336,6 +336,9 @@ func (w *Writer) told(t Table) {
 			if renewed {
 				e.retry = time.Time{}
 			}
+			if _, there := wanted[e]; !there {
+				e.cause = cause{} // nobody waits for it
+			}
 		}
 	}
 }

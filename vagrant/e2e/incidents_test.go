@@ -394,7 +394,7 @@ func incidentTwoOwners(s *scene) {
 }
 
 // sample is a node's file of the sources with more lines for its service.
-func sample(node int, lines string) string {
+func sampleFile(node int, lines string) string {
 	text, err := os.ReadFile(filepath.Join(place.root, "configs", fmt.Sprintf("apex-node%d.toml", node)))
 	if err != nil {
 		panic(fmt.Sprintf("bug: the lab without its sample files: %v", err))
@@ -403,20 +403,20 @@ func sample(node int, lines string) string {
 }
 
 func incidentWrongNeighbor(s *scene) {
-	s.reload(victim, sample(1, `neighbors = ["172.16.1.99"]`))
+	s.reload(victim, sampleFile(1, `neighbors = ["172.16.1.99"]`))
 	s.tells(seen, degraded, vip1, "node1", "no neighbor that it is for is up (172.16.1.6 is up)")
-	s.reload(victim, sample(1, ""))
+	s.reload(victim, sampleFile(1, ""))
 	s.mended()
 }
 
 func incidentFailbackManual(s *scene) {
-	s.reload(victim, sample(1, `failback = "manual"`))
+	s.reload(victim, sampleFile(1, `failback = "manual"`))
 	s.check(victim, failing)
 	s.until(seen, "it is sick", s.told(degraded, vip1, "node1", "its check fails"))
 	s.repaired(victim)
 	s.tells(seen, degraded, vip1, "node1", `failback = "manual": "exazk failback node1" gives it back`)
 	s.trusted(victim)
-	s.reload(victim, sample(1, ""))
+	s.reload(victim, sampleFile(1, ""))
 	s.mended()
 }
 
@@ -433,7 +433,7 @@ func incidentAllSick(s *scene) {
 
 func incidentLastResort(s *scene) {
 	for i, lb := range lab.Balancers() {
-		s.reload(lb, sample(i+1, "last_resort = true"))
+		s.reload(lb, sampleFile(i+1, "last_resort = true"))
 	}
 	s.throughout(time.Second, "steady state", s.steadyNow)
 	for _, lb := range lab.Balancers() {
@@ -442,7 +442,7 @@ func incidentLastResort(s *scene) {
 	s.tells(2*seen, degraded, vip1, "node1", "its check fails, and it announces all the same, since nobody else does")
 	s.trusted(lab.Balancers()...)
 	for i, lb := range lab.Balancers() {
-		s.reload(lb, sample(i+1, ""))
+		s.reload(lb, sampleFile(i+1, ""))
 	}
 	s.mended()
 }

@@ -393,7 +393,7 @@ func incidentTwoOwners(s *scene) {
 	s.mended()
 }
 
-// sample is a node's file of the sources with more lines for its service.
+// sampleFile is a node's file of the sources with more lines for its service.
 func sampleFile(node int, lines string) string {
 	text, err := os.ReadFile(filepath.Join(place.root, "configs", fmt.Sprintf("apex-node%d.toml", node)))
 	if err != nil {

@@ -38,7 +38,7 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	id := daemon.Identity{Node: cfg.Node, Instance: newInstance(), Version: versionText(), Since: time.Now().UTC().Truncate(time.Millisecond)}
 	log.WithFields(logrus.Fields{"version": id.Version, "instance": id.Instance, "pid": os.Getpid()}).Info("exazk started")
 
-	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive, Dialect: cfg.ExaBGP.Dialect, Environ: os.Environ()}, log.WithField("component", "exabgp"))
+	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive, Dialect: cfg.ExaBGP.Dialect, DriftCheck: cfg.ExaBGP.DriftCheck, Environ: os.Environ()}, log.WithField("component", "exabgp"))
 	store := zkstate.New(cfg.Store(id), log.WithField("component", "zookeeper"))
 	var before []exabgp.Route
 	var keeper *record

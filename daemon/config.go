@@ -52,6 +52,8 @@ type ExaBGPConfig struct {
 	LocalAS uint32
 	// Neighbors are the peers that hear exazk, where ExaBGP has others too; empty means all that it has.
 	Neighbors []netip.Addr
+	// DriftCheck is from one look at what ExaBGP holds to the next; 0 means never.
+	DriftCheck time.Duration
 }
 
 // Policy says what becomes of backup routes while ZooKeeper is away for longer than a session timeout.
@@ -497,6 +499,7 @@ type rawExaBGP struct {
 	Dialect          textValue     `toml:"dialect"`
 	LocalAS          numberValue   `toml:"local_as"`
 	Neighbors        listValue     `toml:"neighbors"`
+	DriftCheck       durationValue `toml:"drift_check"`
 }
 
 type rawService struct {
@@ -540,6 +543,7 @@ func defaults() rawConfig {
 	r.Log.Syslog.V, r.Log.SyslogFacility.V = true, "daemon"
 	r.ZooKeeper.SessionTimeout.V = 10 * time.Second
 	r.ExaBGP.NeighborTracking.V, r.ExaBGP.Dialect.V = "auto", "auto"
+	r.ExaBGP.DriftCheck.V = 4 * time.Second // a route that was withdrawn by hand is to be back within 5 s
 	return r
 }
 

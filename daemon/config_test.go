@@ -55,6 +55,7 @@ hold_time = "9s"
 dialect = "4.2"
 local_as = 65001
 neighbors = ["172.16.1.6", "172.16.1.7", "2001:db8::6"]
+drift_check = "10s"
 
 [[service]]
 name = "web"
@@ -320,6 +321,7 @@ func TestBadConfigs(t *testing.T) {
 		"grace":                 {replace(check, check+"\ntimeout = \"6s\""), []string{"start_grace: 15s is shorter than a check may take to its first verdict (rise × (timeout + fast_interval) = 18.6s)"}},
 		"status of another":     {replace(service, service+"\nzk_path_status = \"/exabgp/status/apex/lb1\""), []string{`zk_path_status: "/exabgp/status/apex/lb1" does not end in the node's name "node1"`}},
 		"hold time":             {storyConfig + "[exabgp]\nhold_time = \"1s\"\n", []string{"exabgp.hold_time: 1s is shorter than BGP allows"}},
+		"drift check":           {storyConfig + "[exabgp]\ndrift_check = \"100ms\"\n", []string{"exabgp.drift_check: 100ms is so short"}},
 		"neighbors":             {storyConfig + "[exabgp]\nneighbors = [\"r1\"]\n", []string{`exabgp.neighbors: "r1" is not an address`}},
 		"exabgp":                {storyConfig + "[exabgp]\ndialect = 5\nlocal_as = 4294967296\nneighbors = [\"fe80::1%eth0\", \"::ffff:1.2.3.4\"]\n", []string{"f.toml:14: exabgp.dialect: 5 is not a string", "f.toml:15: exabgp.local_as: 4294967296 is out of range; remedy: write 1 to 4294967295", `f.toml:16: exabgp.neighbors: "fe80::1%eth0" is not an address`, "IPv4 written as IPv6; remedy: write 1.2.3.4"}},
 		"dialect":               {storyConfig + "[exabgp]\ndialect = \"4\"\nlocal_as = 23456\n", []string{`f.toml:14: exabgp.dialect: "4" is not known; remedy: write one of auto, 3.4, 4.2, 5, 6`, "f.toml:15: exabgp.local_as: AS 23456 "}},

@@ -225,11 +225,45 @@ func (l *Loop) logEvent(ev Event) {
 	switch ev := ev.(type) {
 	case Stop:
 		l.log.WithFields(logrus.Fields{"event": "stop", "signal": ev.Signal}).Info("draining before the end")
+	case FromExaBGP:
+		if d, ok := ev.Event.(exabgp.Drifted); ok {
+			l.logDrift(d)
+		}
 	case FromZooKeeper:
 		if m, ok := ev.Event.(zkstate.MaintenanceRead); ok {
 			l.logMaintenance(m)
 		}
 	}
+}
+
+// logDrift writes one line for every route that ExaBGP begins or ends to hold otherwise than wanted. One that is wanted otherwise
+// meanwhile is the same.
+func (l *Loop) logDrift(now exabgp.Drifted) {
+	among := func(drifts []exabgp.Drift, d exabgp.Drift) bool {
+		return slices.ContainsFunc(drifts, func(o exabgp.Drift) bool { return key(o.Route) == key(d.Route) })
+	}
+	for _, d := range now.Routes {
+		if !among(l.core.drifts, d) {
+			l.driftFields(d).WithField("have", d.Text()).Warn("exabgp does not hold what it acknowledged: written again")
+		}
+	}
+	for _, d := range l.core.drifts {
+		if !among(now.Routes, d) {
+			l.driftFields(d).Info("exabgp holds what it acknowledged")
+		}
+	}
+}
+
+func (l *Loop) driftFields(d exabgp.Drift) *logrus.Entry {
+	want := Announce
+	if d.Route.Withdraw {
+		want = Withdraw
+	}
+	log := l.log.WithFields(logrus.Fields{"event": "drift", "vip": ClaimName(d.Route.Prefix), "want": want.String()})
+	if d.Neighbor.IsValid() {
+		log = log.WithField("neighbor", d.Neighbor.String())
+	}
+	return log
 }
 
 func (l *Loop) logMaintenance(m zkstate.MaintenanceRead) {

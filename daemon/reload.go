@@ -26,6 +26,7 @@ func (c *Config) Restart(next *Config) []string {
 		{"zookeeper.session_timeout", c.ZooKeeper.SessionTimeout == next.ZooKeeper.SessionTimeout},
 		{"exabgp.dialect", c.ExaBGP.Dialect == next.ExaBGP.Dialect},
 		{"exabgp.neighbor_tracking", c.ExaBGP.TrackNeighbors == next.ExaBGP.TrackNeighbors},
+		{"exabgp.drift_check", c.ExaBGP.DriftCheck == next.ExaBGP.DriftCheck},
 	} {
 		if !k.same {
 			keys = append(keys, k.key)
@@ -38,7 +39,7 @@ func (c *Config) Restart(next *Config) []string {
 func (c *Config) Adopt(next *Config) *Config {
 	adopted := *next
 	adopted.Log, adopted.ZooKeeper = c.Log, c.ZooKeeper
-	adopted.ExaBGP.Dialect, adopted.ExaBGP.TrackNeighbors = c.ExaBGP.Dialect, c.ExaBGP.TrackNeighbors
+	adopted.ExaBGP.Dialect, adopted.ExaBGP.TrackNeighbors, adopted.ExaBGP.DriftCheck = c.ExaBGP.Dialect, c.ExaBGP.TrackNeighbors, c.ExaBGP.DriftCheck
 	return &adopted
 }
 

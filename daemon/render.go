@@ -22,7 +22,7 @@ func (c *Config) Render() string {
 	if !c.ExaBGP.TrackNeighbors {
 		tracking = "off"
 	}
-	fmt.Fprintf(&b, "[exabgp]\nneighbor_tracking = %q\nhold_time = %q\ndialect = %q\nneighbors = %s\n", tracking, c.ExaBGP.HoldTime, c.ExaBGP.Dialect, tomlList(texts(c.ExaBGP.Neighbors)))
+	fmt.Fprintf(&b, "[exabgp]\nneighbor_tracking = %q\nhold_time = %q\ndialect = %q\nneighbors = %s\ndrift_check = %q\n", tracking, c.ExaBGP.HoldTime, c.ExaBGP.Dialect, tomlList(texts(c.ExaBGP.Neighbors)), c.ExaBGP.DriftCheck)
 	if c.ExaBGP.LocalAS > 0 {
 		fmt.Fprintf(&b, "local_as = %d\n", c.ExaBGP.LocalAS)
 	}

@@ -38,6 +38,7 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 			Dialect:        f.dialect("exabgp.dialect", r.ExaBGP.Dialect),
 			LocalAS:        f.as("exabgp.local_as", r.ExaBGP.LocalAS),
 			Neighbors:      f.addresses("exabgp.neighbors", r.ExaBGP.Neighbors),
+			DriftCheck:     f.duration("exabgp.drift_check", r.ExaBGP.DriftCheck, 0, time.Hour),
 		},
 	}
 	c.Node = f.node("node", r.Node)
@@ -53,6 +54,9 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 	}
 	if h := c.ExaBGP.HoldTime; h > 0 && h < 3*time.Second {
 		f.add("exabgp.hold_time", "%v is shorter than BGP allows; remedy: write the session's hold time, 3s at least, or 0s (RFC 4271 section 4.2)", h)
+	}
+	if d := c.ExaBGP.DriftCheck; d > 0 && d < time.Second {
+		f.add("exabgp.drift_check", "%v is so short that ExaBGP would do little else; remedy: write 1s at least, or 0s for none", d)
 	}
 	if len(f.list) > 0 {
 		return nil, errors.Join(f.list...)

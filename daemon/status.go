@@ -2,8 +2,11 @@ package daemon
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
+	"exazk/exabgp"
 	"exazk/zkstate"
 )
 
@@ -29,6 +32,7 @@ func (c *Core) status(s *service) *zkstate.Status {
 			Detail:    c.detail(s, v, v.last),
 			Announced: c.announced(v),
 			Pending:   v.last.Action == Withdraw && !v.acked(),
+			Drift:     c.drifted(v.prefix),
 			Claim:     v.raw.Holder == zkstate.Own,
 		}
 		if v.last.Action == Announce {
@@ -42,6 +46,11 @@ func (c *Core) status(s *service) *zkstate.Status {
 		st.Neighbors = append(st.Neighbors, zkstate.StatusNeighbor{Peer: n.id.Peer.String(), State: n.word()})
 	}
 	return st
+}
+
+// drifted says whether ExaBGP held a route to a VIP otherwise than wanted when it was last looked at.
+func (c *Core) drifted(vip netip.Prefix) bool {
+	return slices.ContainsFunc(c.drifts, func(d exabgp.Drift) bool { return d.Route.Prefix == vip })
 }
 
 // detail is the part of a reason that only people need.

@@ -106,6 +106,7 @@ type StatusRoute struct {
 	Detail    string `json:"detail,omitempty"`  // for people
 	Announced bool   `json:"announced"`         // announced, acknowledged by ExaBGP, and enough neighbors are up to hear it
 	Pending   bool   `json:"pending,omitempty"` // withdrawn, and ExaBGP has not acknowledged that yet
+	Drift     bool   `json:"drift,omitempty"`   // ExaBGP holds something else than what is wanted: somebody gave it a command by hand, say
 	Claim     bool   `json:"claim"`             // this node holds the claim
 }
 

@@ -29,7 +29,7 @@ const (
 	lookAgain = time.Second
 	// lookShare keeps looks to a tenth of the time: 4.2.21 gives 50 routes, then sleeps for 10 ms, and a withdraw may have to wait.
 	lookShare = 10
-	lookMax   = time.Minute // between two looks, where they fail or take long
+	lookMax   = 30 * time.Second // between two looks, where they fail or take long
 )
 
 // look is what is known of looks.

@@ -31,7 +31,7 @@ type Keeper interface{ Keep([]exabgp.Route) }
 const slowEvent = 250 * time.Millisecond
 
 // Loop is the one goroutine that owns the Core. It adds nothing to the decisions: it keeps the time, passes what
-// changed on to the edges, and logs transitions.
+// changed on to the edges, logs transitions and hands them out (observe.go).
 type Loop struct {
 	core    *Core
 	speaker Speaker
@@ -40,6 +40,9 @@ type Loop struct {
 	log     *logrus.Entry
 	events  chan posted
 	last    Decision
+
+	observers []Observer
+	seen      seen
 }
 
 type posted struct {
@@ -111,10 +114,8 @@ func (l *Loop) Run(ctx context.Context) Exit {
 
 // step passes on what changed: routes before claims, see doc.go.
 func (l *Loop) step(ev Event) {
-	l.logEvent(ev)
-	before := slices.Clone(l.core.neighbors)
-	d := l.core.Step(time.Now(), ev)
-	l.logNeighbors(before)
+	now := time.Now()
+	d := l.core.Step(now, ev)
 	if l.keeper != nil && !slices.Equal(d.Keys, l.last.Keys) {
 		l.keeper.Keep(d.Keys)
 	}
@@ -123,90 +124,22 @@ func (l *Loop) step(ev Event) {
 	}
 	if r, ok := ev.(Reload); ok {
 		l.store.Reconfigure(r.Config.Store(l.core.id).Services)
-		l.logRemoved(d)
 	}
 	if _, reloaded := ev.(Reload); reloaded || !d.Want.Equal(l.last.Want) {
 		l.store.Set(d.Want) // after a reload in any case: what is about paths that changed was dropped
 	}
-	if d.Slept {
-		l.log.WithField("event", "slept").Warn("process slept, reading ZooKeeper again")
-	}
 	if d.Resync {
 		l.store.Resync()
 	}
-	l.logVerdicts(d)
+	changes := l.changes(now, ev, d)
+	for _, t := range changes {
+		l.logTransition(t)
+	}
 	if d.Exit == Leave {
 		l.logPending(d)
 	}
 	l.last = d
-}
-
-// logVerdicts writes one line for every VIP whose verdict changed.
-func (l *Loop) logVerdicts(d Decision) {
-	for i, now := range d.Why {
-		from := "none"
-		if was, there := l.verdict(i, now); there {
-			if was == now.Verdict {
-				continue
-			}
-			from = was.Action.String()
-		}
-		log := l.log.WithFields(logrus.Fields{
-			"service": now.Service, "vip": now.VIP, "from": from, "to": now.Action.String(), "role": now.Role.String(), "reason": string(now.Reason),
-		})
-		if now.Detail != "" {
-			log = log.WithField("detail", now.Detail)
-		}
-		switch now.Reason {
-		case ReasonConflict, ReasonLastResort:
-			log.Error("verdict changed")
-		case ReasonUnhealthy, ReasonZooKeeperLost, ReasonFlapping:
-			log.Warn("verdict changed")
-		default:
-			log.Info("verdict changed")
-		}
-	}
-}
-
-// logRemoved writes one line for every VIP that left the configuration.
-func (l *Loop) logRemoved(d Decision) {
-	for _, was := range l.last.Why {
-		if !slices.ContainsFunc(d.Why, func(w VIPVerdict) bool { return w.VIP == was.VIP }) {
-			l.log.WithFields(logrus.Fields{"service": was.Service, "vip": was.VIP, "from": was.Action.String(), "to": Withdraw.String()}).Info("vip left the configuration")
-		}
-	}
-}
-
-// verdict is the one before about the same VIP, which is at the same place unless the configuration was changed.
-func (l *Loop) verdict(i int, now VIPVerdict) (was Verdict, there bool) {
-	same := func(w VIPVerdict) bool { return w.Service == now.Service && w.VIP == now.VIP }
-	if i >= len(l.last.Why) || !same(l.last.Why[i]) {
-		i = slices.IndexFunc(l.last.Why, same)
-	}
-	if i < 0 {
-		return Verdict{}, false
-	}
-	return l.last.Why[i].Verdict, true
-}
-
-// logNeighbors writes one line for every neighbor whose session came up or went down. ExaBGP's tries to connect in
-// between are not transitions.
-func (l *Loop) logNeighbors(before []neighbor) {
-	for i := range l.core.neighbors {
-		n, from := &l.core.neighbors[i], neighbor{}
-		if i := slices.IndexFunc(before, func(b neighbor) bool { return b.id.Peer == n.id.Peer }); i >= 0 {
-			from = before[i]
-		}
-		if from.usable() == n.usable() {
-			continue
-		}
-		log := l.log.WithFields(logrus.Fields{"event": "neighbor", "neighbor": n.id.Peer.String(), "from": from.word(), "to": n.word(), "established": l.core.up()})
-		if n.usable() {
-			log.Info("neighbor changed")
-		} else {
-			log.WithField("reason", n.reason).Warn("neighbor changed")
-		}
-	}
+	l.tell(now, changes)
 }
 
 // logPending names what is left behind: a route that ExaBGP goes on announcing with nobody in charge of it.
@@ -218,67 +151,6 @@ func (l *Loop) logPending(d Decision) {
 			}
 		}
 	}
-}
-
-// logEvent writes one line for an event that is a transition and is not logged by the edge that saw it.
-func (l *Loop) logEvent(ev Event) {
-	switch ev := ev.(type) {
-	case Stop:
-		l.log.WithFields(logrus.Fields{"event": "stop", "signal": ev.Signal}).Info("draining before the end")
-	case FromExaBGP:
-		if d, ok := ev.Event.(exabgp.Drifted); ok {
-			l.logDrift(d)
-		}
-	case FromZooKeeper:
-		if m, ok := ev.Event.(zkstate.MaintenanceRead); ok {
-			l.logMaintenance(m)
-		}
-	}
-}
-
-// logDrift writes one line for every route that ExaBGP begins or ends to hold otherwise than wanted. One that is wanted otherwise
-// meanwhile is the same.
-func (l *Loop) logDrift(now exabgp.Drifted) {
-	among := func(drifts []exabgp.Drift, d exabgp.Drift) bool {
-		return slices.ContainsFunc(drifts, func(o exabgp.Drift) bool { return key(o.Route) == key(d.Route) })
-	}
-	for _, d := range now.Routes {
-		if !among(l.core.drifts, d) {
-			l.driftFields(d).WithField("have", d.Text()).Warn("exabgp does not hold what it acknowledged: written again")
-		}
-	}
-	for _, d := range l.core.drifts {
-		if !among(now.Routes, d) {
-			l.driftFields(d).Info("exabgp holds what it acknowledged")
-		}
-	}
-}
-
-func (l *Loop) driftFields(d exabgp.Drift) *logrus.Entry {
-	want := Announce
-	if d.Route.Withdraw {
-		want = Withdraw
-	}
-	log := l.log.WithFields(logrus.Fields{"event": "drift", "vip": ClaimName(d.Route.Prefix), "want": want.String()})
-	if d.Neighbor.IsValid() {
-		log = log.WithField("neighbor", d.Neighbor.String())
-	}
-	return log
-}
-
-func (l *Loop) logMaintenance(m zkstate.MaintenanceRead) {
-	s := l.core.service(m.Service)
-	if s == nil {
-		return
-	}
-	to := PresenceAbsent
-	if m.Present {
-		to = PresencePresent
-	}
-	if s.maintenance == to {
-		return
-	}
-	l.log.WithFields(logrus.Fields{"service": m.Service, "from": s.maintenance.String(), "to": to.String(), "note": string(m.Data)}).Info("maintenance changed")
 }
 
 func eventName(ev Event) string {

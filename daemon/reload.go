@@ -121,7 +121,7 @@ func (s *service) inherit(now time.Time, o *service) {
 		s.peers, s.peersRead = nil, false
 	}
 	if conf.ClaimsPath != o.conf.ClaimsPath {
-		s.current = false
+		s.claims, s.current = nil, false
 	}
 	for _, v := range s.vips {
 		if i := slices.IndexFunc(o.vips, func(w *vip) bool { return w.prefix == v.prefix }); i >= 0 {

@@ -109,11 +109,12 @@ type service struct {
 	flag        Flag          // what the operator wrote into the maintenance node
 	failback    []byte        // an operator's word to take the VIPs back, to be removed; nil if there is none
 	peers       map[string]zkstate.Status
-	peersBegan  time.Time // when what is known of them was asked for
-	look        time.Time // after a failure of the check: when the others' records are worth a look; see others
-	looked      bool      // Resync was asked for at look
-	peersRead   bool      // since the process last slept and since ZooKeeper was last away
-	current     bool      // the claims were read since the process last slept and since ZooKeeper was last away
+	peersBegan  time.Time                // when what is known of them was asked for
+	look        time.Time                // after a failure of the check: when the others' records are worth a look; see others
+	looked      bool                     // Resync was asked for at look
+	peersRead   bool                     // since the process last slept and since ZooKeeper was last away
+	claims      map[string]zkstate.Claim // as last read, for people; nil before
+	current     bool                     // the claims were read since the process last slept and since ZooKeeper was last away
 	drainSince  *time.Time
 	blind       bool      // the others could not be seen or believed in the step before
 	heard       time.Time // since when a neighbor is up; zero while none is
@@ -317,7 +318,7 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 					v.view = ClaimAbsent // the overlap begins anew: its owner may have been away all the time
 				}
 			}
-			s.current = true
+			s.claims, s.current = ev.Claims, true
 			c.afterNeighbors(now) // a claim that was made just before the last neighbor went is of this node, too
 		}
 	case zkstate.MaintenanceRead:

@@ -18,6 +18,7 @@ import (
 
 	"exazk/daemon"
 	"exazk/exabgp"
+	"exazk/hooks"
 	"exazk/link"
 	"exazk/zkstate"
 )
@@ -54,6 +55,11 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 
 	edges := newGroup()
 	storeGroup := newGroup()
+	if len(cfg.Hooks) > 0 {
+		runner := hooks.New(cfg.Node, cfg.Hooks, log.WithField("component", "hooks"))
+		loop.ObserveWith(runner)
+		edges.start("hooks", runner.Run)
+	}
 	if keeper != nil {
 		loop.KeepWith(keeper)
 		edges.start("record", keeper.run)

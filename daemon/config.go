@@ -22,6 +22,7 @@ type Config struct {
 	Log       LogConfig
 	ZooKeeper ZooKeeperConfig
 	ExaBGP    ExaBGPConfig
+	Hooks     []Hook
 	Services  []Service // at least one; names are unique, and so are VIPs over all of them
 }
 
@@ -291,7 +292,7 @@ var fileShape = func() map[string]shape {
 	announce := shape{table: true, below: map[string]shape{"backup": plain, "drain": plain}}
 	check := map[string]shape{"http": {table: true, below: map[string]shape{"headers": plain}}, "tcp": plain, "dns": plain, "file": plain, "systemd": plain}
 	return map[string]shape{
-		"log": plain, "zookeeper": plain, "exabgp": plain,
+		"log": plain, "zookeeper": plain, "exabgp": plain, "hook": {list: true},
 		"service": {list: true, below: map[string]shape{
 			"check": {table: true, list: true, below: check}, "announce": announce, "ranks": plain, "owners": plain,
 			"neighbor": {list: true, below: map[string]shape{"announce": announce}},
@@ -476,6 +477,7 @@ type rawConfig struct {
 	Log       rawLog       `toml:"log"`
 	ZooKeeper rawZooKeeper `toml:"zookeeper"`
 	ExaBGP    rawExaBGP    `toml:"exabgp"`
+	Hooks     []rawHook    `toml:"hook"`
 	Services  []rawService `toml:"service"`
 
 	silent bool // from the command line only

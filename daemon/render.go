@@ -26,6 +26,9 @@ func (c *Config) Render() string {
 	if c.ExaBGP.LocalAS > 0 {
 		fmt.Fprintf(&b, "local_as = %d\n", c.ExaBGP.LocalAS)
 	}
+	for _, h := range c.Hooks {
+		h.render(&b)
+	}
 	for i := range c.Services {
 		c.Services[i].render(&b)
 	}

@@ -41,6 +41,9 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 			DriftCheck:     f.duration("exabgp.drift_check", r.ExaBGP.DriftCheck, 0, time.Hour),
 		},
 	}
+	for i := range r.Hooks {
+		c.Hooks = append(c.Hooks, r.Hooks[i].resolve(f, fmt.Sprintf("hook[%d]", i)))
+	}
 	c.Node = f.node("node", r.Node)
 	if len(r.Services) == 0 {
 		f.add("service", "no service; remedy: add a [[service]] table with a name, its VIPs and a check")

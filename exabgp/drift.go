@@ -11,8 +11,8 @@ import (
 )
 
 // Now and then the Writer looks whether ExaBGP still holds what it has acknowledged, and makes due again what it does not. Whoever
-// may use exabgpcli can withdraw a route, announce another one for the same prefix, or clear all; and an ExaBGP that failed to
-// reload its configuration acknowledges what it does not carry out (4.2.21). Nothing of it is told to us.
+// may use exabgpcli can withdraw a route, announce another one for the same prefix, or clear all, and so can another process. Nothing
+// of it is told to us.
 //
 // A look is the question of ribOut. It is asked while nothing else is to be written, and what becomes due meanwhile waits for the
 // answer. What is held and should not be, or is held with other attributes, is certain. That a route is missing is believed only after the
@@ -209,7 +209,7 @@ func (r Route) like(h HeldRoute) bool {
 	switch addr, err := netip.ParseAddr(hop); {
 	case r.NextHop.IsValid() && (err != nil || addr != r.NextHop.WithZone("")):
 		return false
-	case !r.NextHop.IsValid() && hop != "self" && (err != nil || addr != h.Local && addr.Is4() == h.Local.Is4()):
+	case !r.NextHop.IsValid() && hop != "self" && (err != nil || h.Local.IsValid() && addr != h.Local && addr.Is4() == h.Local.Is4()):
 		return false // 4.2.21 shows the word, later ones the address; for IPv4 over an IPv6 session that is another one than the session's
 	}
 	localPreference := ""

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"exazk/exabgp"
 	"exazk/hooks"
 	"exazk/link"
+	"exazk/loopback"
 	"exazk/zkstate"
 )
 
@@ -49,9 +51,16 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	if keeper != nil {
 		before = keeper.read()
 	}
-	loop := daemon.NewLoop(daemon.NewCore(cfg, id, before...), speaker, store, log.WithField("component", "daemon"))
+	var gate daemon.Speaker = speaker
+	watch := func(emit func(exabgp.Event) bool) func(exabgp.Event) bool { return emit }
+	var addresses *loopback.Keeper
+	if !interactive {
+		addresses = loopback.New(speaker, loopbackVIPs(cfg), before, log.WithField("component", "loopback"))
+		gate, watch = addresses, addresses.Watch
+	}
+	loop := daemon.NewLoop(daemon.NewCore(cfg, id, before...), gate, store, log.WithField("component", "daemon"))
 	checks := newChecks(loop, log.WithField("component", "health"))
-	reloads := &reloader{asked: make(chan struct{}, 1), load: load, cfg: cfg, loop: loop, checks: checks, log: log.WithField("component", "reload")}
+	reloads := &reloader{asked: make(chan struct{}, 1), load: load, cfg: cfg, loop: loop, checks: checks, addresses: addresses, log: log.WithField("component", "reload")}
 
 	edges := newGroup()
 	storeGroup := newGroup()
@@ -64,7 +73,10 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 		loop.KeepWith(keeper)
 		edges.start("record", keeper.run)
 	}
-	edges.start("exabgp", func(ctx context.Context) error { return speaker.Run(ctx, loop.ExaBGP(ctx)) })
+	edges.start("exabgp", func(ctx context.Context) error { return speaker.Run(ctx, watch(loop.ExaBGP(ctx))) })
+	if addresses != nil {
+		edges.start("loopback", addresses.Run)
+	}
 	if cfg.ExaBGP.TrackNeighbors {
 		links := link.New(log.WithField("component", "link"))
 		edges.start("link", func(ctx context.Context) error { return links.Run(ctx, loop.Link(ctx)) })
@@ -82,12 +94,29 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	}
 	storeGroup.stop(cause) // first: claims outlive us by a session timeout otherwise
 	edges.stop(nil)
+	if addresses != nil {
+		addresses.Close()
+	}
 	if err != nil {
 		log.WithField("reason", err.Error()).Error("exazk failed")
 		return err
 	}
 	log.Info("exazk stopped")
 	return nil
+}
+
+// loopbackVIPs are those that are to be kept on this host.
+func loopbackVIPs(cfg *daemon.Config) []loopback.VIP {
+	var vips []loopback.VIP
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		for _, vip := range slices.Concat(s.Authoritative, s.BackupFor) {
+			if s.Loopback.Manage {
+				vips = append(vips, loopback.VIP{Addr: vip.Addr(), Device: s.Loopback.Device, Grace: s.Loopback.Grace})
+			}
+		}
+	}
+	return vips
 }
 
 // runLoop runs the loop until it is done or an edge has returned, which none may do before: the first actor to return

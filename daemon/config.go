@@ -57,6 +57,13 @@ type ExaBGPConfig struct {
 	DriftCheck time.Duration
 }
 
+// Loopback says where the VIPs of a service are put, if exazk is to do that; see package loopback.
+type Loopback struct {
+	Manage bool
+	Device string
+	Grace  time.Duration // from the last withdraw of a VIP to its removal
+}
+
 // Policy says what becomes of backup routes while ZooKeeper is away for longer than a session timeout.
 // The authoritative VIP of a healthy node stays announced in every case.
 type Policy string
@@ -93,6 +100,8 @@ type Service struct {
 	MaintenancePath string // zk_path_maintenance
 	FailbackPath    string // zk_path_failback
 	StatusPath      string // zk_path_status
+
+	Loopback Loopback
 
 	OnZKLoss     Policy
 	Overlap      time.Duration // how long both announce a VIP that changes hands
@@ -294,7 +303,7 @@ var fileShape = func() map[string]shape {
 	return map[string]shape{
 		"log": plain, "zookeeper": plain, "exabgp": plain, "hook": {list: true},
 		"service": {list: true, below: map[string]shape{
-			"check": {table: true, list: true, below: check}, "announce": announce, "ranks": plain, "owners": plain,
+			"check": {table: true, list: true, below: check}, "announce": announce, "ranks": plain, "owners": plain, "loopback": plain,
 			"neighbor": {list: true, below: map[string]shape{"announce": announce}},
 		}},
 	}
@@ -533,10 +542,17 @@ type rawService struct {
 	Check             toml.Primitive       `toml:"check"` // a table or a list of tables; see decodeChecks
 	Announce          rawAnnounce          `toml:"announce"`
 	Neighbor          []rawNeighbor        `toml:"neighbor"`
+	Loopback          rawLoopback          `toml:"loopback"`
 
 	checks        []rawCheck
 	listed        bool // the checks were given as a list
 	zooKeeperOnly bool // Flags.ZooKeeperOnly
+}
+
+type rawLoopback struct {
+	Manage boolValue     `toml:"manage"`
+	Device textValue     `toml:"device"`
+	Grace  durationValue `toml:"grace"`
 }
 
 func defaults() rawConfig {
@@ -561,6 +577,8 @@ func (r *rawService) fillDefaults() {
 	orNumber(&r.MinNeighbors, 1)
 	orText(&r.Backup, string(BackupOnDemand))
 	orText(&r.Backups, string(BackupsAll))
+	orText(&r.Loopback.Device, "lo")
+	orDuration(&r.Loopback.Grace, 2*time.Second)
 	for i := range r.checks {
 		r.checks[i].fillDefaults()
 	}

@@ -24,6 +24,7 @@ func TestDefaults(t *testing.T) {
 	want := Service{
 		Name: "apex", Authoritative: s.Authoritative, BackupFor: s.BackupFor,
 		ClaimsPath: "/exabgp/service/apex", MaintenancePath: "/exabgp/maintenance/apex/node1", FailbackPath: "/exabgp/failback/apex/node1", StatusPath: "/exabgp/status/apex/node1",
+		Loopback: Loopback{Device: "lo", Grace: 2 * time.Second},
 		OnZKLoss: PolicyHold, Overlap: time.Second, DrainTimeout: 10 * time.Second, StartGrace: 15 * time.Second, MinNeighbors: 1,
 		DrainStyle: DrainWithdraw, Failback: FailbackAuto, FlapHold: time.Minute,
 		Backup: BackupOnDemand, Backups: BackupsAll, Require: 1,
@@ -130,6 +131,10 @@ bind = "::1"
 file = {path = "/run/off", state = "absent"}
 [[service.check]]
 systemd = {unit = "nginx.service"}
+[service.loopback]
+manage = false
+device = "dummy0"
+grace = "1s"
 [service.announce]
 med = 50
 next_hop = ["192.0.2.1", "2001:db8::a"]
@@ -330,6 +335,8 @@ func TestBadConfigs(t *testing.T) {
 		"hold time":             {storyConfig + "[exabgp]\nhold_time = \"1s\"\n", []string{"exabgp.hold_time: 1s is shorter than BGP allows"}},
 		"hooks": {storyConfig + "[[hook]]\non = [\"everything\"]\n[[hook]]\ncommand = \"true\"\non = []\ntimeout = \"0s\"\n[[hook]]\ncommand = [\"a/b\"]\n[[hook]]\ncommand = 5\non = \"verdict\"\n",
 			[]string{"hook[0].command: missing", `hook[0].on: "everything" is not known; remedy: write some of verdict, health,`, "hook[1].on: empty", "hook[1].timeout: 0s is out of range", `hook[2].command: "a/b" depends on the directory`, "hook[3].command: 5 is not", `hook[3].on: "verdict" is not a list`}},
+		"loopback": {replace(vips, "authoritative = [\"10.20.255.0/24\"]") + "[service.loopback]\nmanage = true\ndevice = \"much-too-long\"\n",
+			[]string{"loopback.manage: 10.20.255.0/24 is no single address", `loopback.device: "much-too-long" is no device, or its name is too long`}},
 		"drift check": {storyConfig + "[exabgp]\ndrift_check = \"100ms\"\n", []string{"exabgp.drift_check: 100ms is so short"}},
 		"neighbors":   {storyConfig + "[exabgp]\nneighbors = [\"r1\"]\n", []string{`exabgp.neighbors: "r1" is not an address`}},
 		"exabgp":      {storyConfig + "[exabgp]\ndialect = 5\nlocal_as = 4294967296\nneighbors = [\"fe80::1%eth0\", \"::ffff:1.2.3.4\"]\n", []string{"f.toml:14: exabgp.dialect: 5 is not a string", "f.toml:15: exabgp.local_as: 4294967296 is out of range; remedy: write 1 to 4294967295", `f.toml:16: exabgp.neighbors: "fe80::1%eth0" is not an address`, "IPv4 written as IPv6; remedy: write 1.2.3.4"}},

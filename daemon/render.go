@@ -47,6 +47,7 @@ func (s *Service) render(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "min_neighbors = %d\nneighbors = %s\ncheck_require = %s\n", s.MinNeighbors, tomlList(texts(neighbors)), requireText(s.Require, len(s.Checks)))
 	s.renderOrder(b)
+	fmt.Fprintf(b, "[service.loopback]\nmanage = %v\ndevice = %q\ngrace = %q\n", s.Loopback.Manage, s.Loopback.Device, s.Loopback.Grace)
 	for i := range s.Checks {
 		table := "[service.check]"
 		if len(s.Checks) > 1 {

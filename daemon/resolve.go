@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"exazk/exabgp"
+	"exazk/loopback"
 	"exazk/zkstate"
 )
 
@@ -96,6 +97,7 @@ func (r *rawService) resolve(f *faults, key string, c *Config, used map[string]s
 	if !r.zooKeeperOnly && r.Authoritative.Err == "" && r.BackupFor.Err == "" && len(r.Authoritative.V)+len(r.BackupFor.V) == 0 {
 		f.add(key+".authoritative", "no VIP; remedy: list this node's own in authoritative and the others' in backup_for")
 	}
+	s.Loopback = r.Loopback.resolve(f, key, &s)
 	s.Checks, s.Require = r.allChecks(f, key, s.StartGrace)
 	r.order(f, key, node, &s)
 	given := r.Announce.settings(f, key+".announce")
@@ -108,6 +110,22 @@ func (r *rawService) resolve(f *faults, key string, c *Config, used map[string]s
 	}
 	f.distinctPaths(key, &s, used)
 	return s
+}
+
+func (r *rawLoopback) resolve(f *faults, key string, s *Service) Loopback {
+	l := Loopback{
+		Manage: f.boolean(key+".loopback.manage", r.Manage), Device: f.text(key+".loopback.device", r.Device),
+		Grace: f.duration(key+".loopback.grace", r.Grace, 0, time.Minute),
+	}
+	if err := loopback.Validate(l.Device); err != nil && r.Device.Err == "" {
+		f.add(key+".loopback.device", "%w", err)
+	}
+	for _, vip := range slices.Concat(s.Authoritative, s.BackupFor) {
+		if l.Manage && !vip.IsSingleIP() {
+			f.add(key+".loopback.manage", "%s is no single address; remedy: add it to the host by hand, in a service of its own without manage", vip)
+		}
+	}
+	return l
 }
 
 // enough reports a number of neighbors that cannot be reached.

@@ -581,9 +581,11 @@ func testRealDrift(t *testing.T, l *lab) {
 	l.hands = true
 	own := announce(vip1, 100)
 	own.Communities = "65001:20 65535:0 65535:65281"
-	l.want(own, withdraw(vip2), Route{Prefix: netip.MustParsePrefix(vip6), MED: 100, NextHop: netip.MustParseAddr("2001:db8::1")})
+	routes := []Route{own, withdraw(vip2), {Prefix: netip.MustParsePrefix(vip6), MED: 100, NextHop: netip.MustParseAddr("2001:db8::1")}}
+	l.want(routes...)
 	l.run("neighbor-changes;")
 	at := l.event(0, "neighbor 192.0.2.2 local=192.0.2.1 state=3")
+	l.accepted(at, routes...) // written anew, now that the session is up
 	l.byHand("announce route " + stranger + " next-hop self med 7")
 	right := map[string]string{vip1: "100 (65001,20) (65535,0) (65535,65281)", vip6: "100", static: "", stranger: "7"}
 	l.peerHas(right)

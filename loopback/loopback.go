@@ -74,6 +74,7 @@ type Keeper struct {
 	next Speaker
 	log  *logrus.Entry
 	kick chan struct{} // holds a token when Run should look
+	list func() (map[netip.Addr][]address, error)
 
 	mu      sync.Mutex
 	wanted  map[netip.Addr]VIP
@@ -89,7 +90,7 @@ type Keeper struct {
 // removed where they are not wanted any more.
 func New(next Speaker, wanted []VIP, before []exabgp.Route, log *logrus.Entry) *Keeper {
 	k := &Keeper{
-		next: next, log: log, kick: make(chan struct{}, 1), wanted: map[netip.Addr]VIP{}, leaving: map[netip.Addr]VIP{}, state: map[netip.Addr]bool{},
+		next: next, log: log, kick: make(chan struct{}, 1), list: addresses, wanted: map[netip.Addr]VIP{}, leaving: map[netip.Addr]VIP{}, state: map[netip.Addr]bool{},
 		held: map[netip.Addr][]exabgp.Route{}, gone: map[netip.Addr]time.Time{}, failed: map[netip.Addr]string{},
 	}
 	for _, r := range before {
@@ -226,19 +227,17 @@ func (k *Keeper) look(now time.Time) (soon bool) {
 	if len(missing)+len(over) == 0 {
 		return soon
 	}
-	there, err := addresses()
+	there, err := k.list()
+	if err != nil { // says nothing about any address: a dump is cut short where others change them meanwhile
+		k.log.WithFields(logrus.Fields{"event": "loopback", "reason": err.Error()}).Debug("addresses not read, once more in a second")
+		return true
+	}
 	state := map[netip.Addr]error{}
 	for _, v := range missing {
-		if state[v.Addr] = err; err == nil {
-			state[v.Addr] = ensure(there, v)
-		}
+		state[v.Addr] = ensure(there, v)
 	}
 	for _, v := range over {
-		err := err
-		if err == nil {
-			err = drop(there, v)
-		}
-		state[v.Addr] = err
+		state[v.Addr] = drop(there, v)
 	}
 
 	k.mu.Lock()
@@ -301,8 +300,11 @@ func ensure(there map[netip.Addr][]address, v VIP) error {
 		return err
 	}
 	now, err := addresses()
-	if err != nil || slices.ContainsFunc(now[v.Addr], func(a address) bool { return a.ours }) {
-		return err
+	if err != nil {
+		return nil // it is there; whose it is shows in the next list
+	}
+	if slices.ContainsFunc(now[v.Addr], func(a address) bool { return a.ours }) {
+		return nil
 	}
 	for _, a := range now[v.Addr] {
 		err = errors.Join(err, remove(a.index, v.Addr))
@@ -339,7 +341,7 @@ func (k *Keeper) Close() {
 		return
 	}
 	time.Sleep(wait)
-	there, err := addresses()
+	there, err := k.list()
 	for _, v := range over {
 		if err == nil {
 			err = drop(there, v)

@@ -225,6 +225,25 @@ func TestWithoutCapability(t *testing.T) {
 	})
 }
 
+// TestListFails: a list of addresses that cannot be read is no reason to withdraw anything, nor to announce.
+func TestListFails(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		k, r, _ := newKeeper(onLo(vip1))
+		fails := func() (map[netip.Addr][]address, error) { return nil, unix.EINTR }
+		k.Set(exabgp.Table{Routes: []exabgp.Route{announce(vip1)}})
+		k.list = fails
+		if soon := k.look(time.Now()); !soon || len(r.last.Routes) != 0 {
+			t.Errorf("before anything is known: soon %t, %+v", soon, r.last)
+		}
+		k.list = addresses
+		k.look(time.Now())
+		k.list = fails
+		if soon := k.look(time.Now()); !soon || !slices.Equal(r.last.Routes, []exabgp.Route{announce(vip1)}) {
+			t.Errorf("afterwards: soon %t, %+v", soon, r.last)
+		}
+	})
+}
+
 // TestNoDevice is what a device that is not there comes to.
 func TestNoDevice(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {

@@ -13,18 +13,20 @@ import (
 
 	"exazk/daemon"
 	"exazk/health"
+	"exazk/loopback"
 	"exazk/web"
 )
 
 // reloader takes a new configuration over while the daemon runs.
 type reloader struct {
-	load   func() (*daemon.Config, error) // reads the file again; nil where there is none
-	cfg    *daemon.Config
-	loop   *daemon.Loop
-	checks *checks
-	server *web.Server
-	log    *logrus.Entry
-	asked  chan struct{} // of room one: however often it is asked for meanwhile, the file is read once more
+	load      func() (*daemon.Config, error) // reads the file again; nil where there is none
+	cfg       *daemon.Config
+	loop      *daemon.Loop
+	checks    *checks
+	server    *web.Server
+	addresses *loopback.Keeper // nil where there is none
+	log       *logrus.Entry
+	asked     chan struct{} // of room one: however often it is asked for meanwhile, the file is read once more
 }
 
 // ask asks for a reload and does not wait: a file on a server that is away, or a check that does not end, must not keep a signal
@@ -77,6 +79,9 @@ func (r *reloader) reload(ctx context.Context) {
 		return
 	}
 	r.cfg = next
+	if r.addresses != nil {
+		r.addresses.Configure(loopbackVIPs(next))
+	}
 	if !r.loop.Post(ctx, daemon.Reload{Config: next}) {
 		return
 	}

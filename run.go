@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -18,7 +19,9 @@ import (
 
 	"exazk/daemon"
 	"exazk/exabgp"
+	"exazk/hooks"
 	"exazk/link"
+	"exazk/loopback"
 	"exazk/metrics"
 	"exazk/web"
 	"exazk/zkstate"
@@ -41,7 +44,7 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	log.WithFields(logrus.Fields{"version": id.Version, "instance": id.Instance, "pid": os.Getpid()}).Info("exazk started")
 
 	measured := metrics.New(cfg, id.Version, func() int64 { return lostLines(logger) })
-	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive, Dialect: cfg.ExaBGP.Dialect, Environ: os.Environ(), Progress: measured.Command}, log.WithField("component", "exabgp"))
+	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive, Dialect: cfg.ExaBGP.Dialect, DriftCheck: cfg.ExaBGP.DriftCheck, Environ: os.Environ(), Progress: measured.Command}, log.WithField("component", "exabgp"))
 	store := zkstate.New(cfg.Store(id), log.WithField("component", "zookeeper"))
 	var before []exabgp.Route
 	var keeper *record
@@ -51,14 +54,21 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	if keeper != nil {
 		before = keeper.read()
 	}
-	loop := daemon.NewLoop(daemon.NewCore(cfg, id, before...), speaker, store, log.WithField("component", "daemon"))
+	var gate daemon.Speaker = speaker
+	watch := func(emit func(exabgp.Event) bool) func(exabgp.Event) bool { return emit }
+	var addresses *loopback.Keeper
+	if !interactive {
+		addresses = loopback.New(speaker, loopbackVIPs(cfg), before, log.WithField("component", "loopback"))
+		gate, watch = addresses, addresses.Watch
+	}
+	loop := daemon.NewLoop(daemon.NewCore(cfg, id, before...), gate, store, log.WithField("component", "daemon"))
 	loop.WatchWaits(measured.EventWaited)
 	seen := newPicture(id)
 	loop.ObserveWith(measured, seen)
 	server := web.New(web.Options{Source: seen, Alive: loop.Alive, Metrics: measured.Handler()}, log.WithField("component", "http"))
 	server.Listen(cfg.HTTP.Listen)
 	checks := newChecks(loop, measured.Ran, log.WithField("component", "health"))
-	reloads := &reloader{asked: make(chan struct{}, 1), load: load, cfg: cfg, loop: loop, checks: checks, server: server, log: log.WithField("component", "reload")}
+	reloads := &reloader{asked: make(chan struct{}, 1), load: load, cfg: cfg, loop: loop, checks: checks, server: server, addresses: addresses, log: log.WithField("component", "reload")}
 
 	past := newPast(cfg, log.WithField("component", "history"))
 	loop.ObserveWith(past)
@@ -66,11 +76,19 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	edges := newGroup()
 	storeGroup := newGroup()
 	pastGroup := newGroup()
+	if len(cfg.Hooks) > 0 {
+		runner := hooks.New(cfg.Node, cfg.Hooks, log.WithField("component", "hooks"))
+		loop.ObserveWith(runner)
+		edges.start("hooks", runner.Run)
+	}
 	if keeper != nil {
 		loop.KeepWith(keeper)
 		edges.start("record", keeper.run)
 	}
-	edges.start("exabgp", func(ctx context.Context) error { return speaker.Run(ctx, loop.ExaBGP(ctx)) })
+	edges.start("exabgp", func(ctx context.Context) error { return speaker.Run(ctx, watch(loop.ExaBGP(ctx))) })
+	if addresses != nil {
+		edges.start("loopback", addresses.Run)
+	}
 	if cfg.ExaBGP.TrackNeighbors {
 		links := link.New(log.WithField("component", "link"))
 		edges.start("link", func(ctx context.Context) error { return links.Run(ctx, loop.Link(ctx)) })
@@ -95,12 +113,29 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	storeGroup.stop(cause) // first: claims outlive us by a session timeout otherwise
 	pastGroup.stop(nil)
 	edges.stop(nil)
+	if addresses != nil {
+		addresses.Close()
+	}
 	if err != nil {
 		log.WithField("reason", err.Error()).Error("exazk failed")
 		return err
 	}
 	log.Info("exazk stopped")
 	return nil
+}
+
+// loopbackVIPs are those that are to be kept on this host.
+func loopbackVIPs(cfg *daemon.Config) []loopback.VIP {
+	var vips []loopback.VIP
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		for _, vip := range slices.Concat(s.Authoritative, s.BackupFor) {
+			if s.Loopback.Manage {
+				vips = append(vips, loopback.VIP{Addr: vip.Addr(), Device: s.Loopback.Device, Grace: s.Loopback.Grace})
+			}
+		}
+	}
+	return vips
 }
 
 // runLoop runs the loop until it is done or an edge has returned, which none may do before: the first actor to return

@@ -23,6 +23,7 @@ type Config struct {
 	ZooKeeper ZooKeeperConfig
 	ExaBGP    ExaBGPConfig
 	HTTP      HTTPConfig
+	Hooks     []Hook
 	Services  []Service // at least one; names are unique, and so are VIPs over all of them
 }
 
@@ -53,6 +54,15 @@ type ExaBGPConfig struct {
 	LocalAS uint32
 	// Neighbors are the peers that hear exazk, where ExaBGP has others too; empty means all that it has.
 	Neighbors []netip.Addr
+	// DriftCheck is from one look at what ExaBGP holds to the next; 0 means never.
+	DriftCheck time.Duration
+}
+
+// Loopback says where the VIPs of a service are put, if exazk is to do that; see package loopback.
+type Loopback struct {
+	Manage bool
+	Device string
+	Grace  time.Duration // from the last withdraw of a VIP to its removal
 }
 
 // HTTPConfig is the server for operators: page, JSON, metrics.
@@ -97,6 +107,8 @@ type Service struct {
 	FailbackPath    string // zk_path_failback
 	StatusPath      string // zk_path_status
 	HistoryPath     string // zk_path_history
+
+	Loopback Loopback
 
 	OnZKLoss     Policy
 	Overlap      time.Duration // how long both announce a VIP that changes hands
@@ -296,9 +308,9 @@ var fileShape = func() map[string]shape {
 	announce := shape{table: true, below: map[string]shape{"backup": plain, "drain": plain}}
 	check := map[string]shape{"http": {table: true, below: map[string]shape{"headers": plain}}, "tcp": plain, "dns": plain, "file": plain, "systemd": plain}
 	return map[string]shape{
-		"log": plain, "zookeeper": plain, "exabgp": plain, "http": plain,
+		"log": plain, "zookeeper": plain, "exabgp": plain, "http": plain, "hook": {list: true},
 		"service": {list: true, below: map[string]shape{
-			"check": {table: true, list: true, below: check}, "announce": announce, "ranks": plain, "owners": plain,
+			"check": {table: true, list: true, below: check}, "announce": announce, "ranks": plain, "owners": plain, "loopback": plain,
 			"neighbor": {list: true, below: map[string]shape{"announce": announce}},
 		}},
 	}
@@ -482,6 +494,7 @@ type rawConfig struct {
 	ZooKeeper rawZooKeeper `toml:"zookeeper"`
 	ExaBGP    rawExaBGP    `toml:"exabgp"`
 	HTTP      rawServer    `toml:"http"`
+	Hooks     []rawHook    `toml:"hook"`
 	Services  []rawService `toml:"service"`
 
 	silent bool // from the command line only
@@ -505,6 +518,7 @@ type rawExaBGP struct {
 	Dialect          textValue     `toml:"dialect"`
 	LocalAS          numberValue   `toml:"local_as"`
 	Neighbors        listValue     `toml:"neighbors"`
+	DriftCheck       durationValue `toml:"drift_check"`
 }
 
 type rawServer struct {
@@ -541,10 +555,17 @@ type rawService struct {
 	Check             toml.Primitive       `toml:"check"` // a table or a list of tables; see decodeChecks
 	Announce          rawAnnounce          `toml:"announce"`
 	Neighbor          []rawNeighbor        `toml:"neighbor"`
+	Loopback          rawLoopback          `toml:"loopback"`
 
 	checks        []rawCheck
 	listed        bool // the checks were given as a list
 	zooKeeperOnly bool // Flags.ZooKeeperOnly
+}
+
+type rawLoopback struct {
+	Manage boolValue     `toml:"manage"`
+	Device textValue     `toml:"device"`
+	Grace  durationValue `toml:"grace"`
 }
 
 func defaults() rawConfig {
@@ -553,6 +574,7 @@ func defaults() rawConfig {
 	r.Log.Syslog.V, r.Log.SyslogFacility.V = true, "daemon"
 	r.ZooKeeper.SessionTimeout.V = 10 * time.Second
 	r.ExaBGP.NeighborTracking.V, r.ExaBGP.Dialect.V = "auto", "auto"
+	r.ExaBGP.DriftCheck.V = 4 * time.Second // a route that was withdrawn by hand is to be back within 5 s
 	return r
 }
 
@@ -568,6 +590,8 @@ func (r *rawService) fillDefaults() {
 	orNumber(&r.MinNeighbors, 1)
 	orText(&r.Backup, string(BackupOnDemand))
 	orText(&r.Backups, string(BackupsAll))
+	orText(&r.Loopback.Device, "lo")
+	orDuration(&r.Loopback.Grace, 2*time.Second)
 	for i := range r.checks {
 		r.checks[i].fillDefaults()
 	}

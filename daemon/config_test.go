@@ -24,6 +24,7 @@ func TestDefaults(t *testing.T) {
 	want := Service{
 		Name: "apex", Authoritative: s.Authoritative, BackupFor: s.BackupFor,
 		ClaimsPath: "/exabgp/service/apex", MaintenancePath: "/exabgp/maintenance/apex/node1", FailbackPath: "/exabgp/failback/apex/node1", StatusPath: "/exabgp/status/apex/node1", HistoryPath: "/exabgp/history/apex/node1",
+		Loopback: Loopback{Device: "lo", Grace: 2 * time.Second},
 		OnZKLoss: PolicyHold, Overlap: time.Second, DrainTimeout: 10 * time.Second, StartGrace: 15 * time.Second, MinNeighbors: 1,
 		DrainStyle: DrainWithdraw, Failback: FailbackAuto, FlapHold: time.Minute,
 		Backup: BackupOnDemand, Backups: BackupsAll, Require: 1,
@@ -55,8 +56,16 @@ hold_time = "9s"
 dialect = "4.2"
 local_as = 65001
 neighbors = ["172.16.1.6", "172.16.1.7", "2001:db8::6"]
+drift_check = "10s"
 [http]
 listen = ["9180", "0.0.0.0:9181", "[2001:db8::1]:9180"]
+
+[[hook]]
+command = ["/usr/bin/logger", "-t", "exazk"]
+on = ["verdict", "health", "maintenance", "neighbor", "zookeeper", "drift", "process"]
+timeout = "5s"
+[[hook]]
+command = "echo \"$EXAZK_VIP\" >> /run/vips"
 
 [[service]]
 name = "web"
@@ -125,6 +134,10 @@ bind = "::1"
 file = {path = "/run/off", state = "absent"}
 [[service.check]]
 systemd = {unit = "nginx.service"}
+[service.loopback]
+manage = false
+device = "dummy0"
+grace = "1s"
 [service.announce]
 med = 50
 next_hop = ["192.0.2.1", "2001:db8::a"]
@@ -345,13 +358,18 @@ func TestBadConfigs(t *testing.T) {
 		"grace":                 {replace(check, check+"\ntimeout = \"6s\""), []string{"start_grace: 15s is shorter than a check may take to its first verdict (rise × (timeout + fast_interval) = 18.6s)"}},
 		"status of another":     {replace(service, service+"\nzk_path_status = \"/exabgp/status/apex/lb1\""), []string{`zk_path_status: "/exabgp/status/apex/lb1" does not end in the node's name "node1"`}},
 		"hold time":             {storyConfig + "[exabgp]\nhold_time = \"1s\"\n", []string{"exabgp.hold_time: 1s is shorter than BGP allows"}},
-		"listen":                {storyConfig + "[http]\nlisten = [\"web\", \"0\", 65536, \"lb1:80\", \"::1\", true, \"[::ffff:1.2.3.4]:80\", 80, \":80\"]\n", []string{`f.toml:14: http.listen: "web" is not an address to listen on; remedy: write a port`, `"0" is not`, "65536 is not", `"lb1:80" is not`, `"::1" is not`, "true is not", `"[::ffff:1.2.3.4]:80" is not`, "127.0.0.1:80 is there twice"}},
 		"http is no table":      {"http = 9180\n" + storyConfig, []string{"f.toml:1: http: 9180 is not a table; remedy: write [http]"}},
-		"neighbors":             {storyConfig + "[exabgp]\nneighbors = [\"r1\"]\n", []string{`exabgp.neighbors: "r1" is not an address`}},
-		"exabgp":                {storyConfig + "[exabgp]\ndialect = 5\nlocal_as = 4294967296\nneighbors = [\"fe80::1%eth0\", \"::ffff:1.2.3.4\"]\n", []string{"f.toml:14: exabgp.dialect: 5 is not a string", "f.toml:15: exabgp.local_as: 4294967296 is out of range; remedy: write 1 to 4294967295", `f.toml:16: exabgp.neighbors: "fe80::1%eth0" is not an address`, "IPv4 written as IPv6; remedy: write 1.2.3.4"}},
-		"dialect":               {storyConfig + "[exabgp]\ndialect = \"4\"\nlocal_as = 23456\n", []string{`f.toml:14: exabgp.dialect: "4" is not known; remedy: write one of auto, 3.4, 4.2, 5, 6`, "f.toml:15: exabgp.local_as: AS 23456 "}},
-		"no order":              {inService("backup = \"standby\"", ""), []string{"service[0].nodes: missing, so the order of the backups is not known; remedy: list every node", `exabgp.local_as: missing, and backup = "standby" prepends it; remedy: write the local-as of ExaBGP's configuration, or prepend_step = 0`}},
-		"no owner":              {inService("backups = \"first\"\nnodes = [\"node1\", \"node2\"]\n[service.owners]\n\"10.20.255.2\" = \"node2\"", ""), []string{`f.toml:13: service[0].owners: 10.20.255.3 is missing, and its owner cannot be a backup; remedy: write [service.owners] with "10.20.255.3" = "…"`}},
+		"listen":                {storyConfig + "[http]\nlisten = [\"web\", \"0\", 65536, \"lb1:80\", \"::1\", true, \"[::ffff:1.2.3.4]:80\", 80, \":80\"]\n", []string{`f.toml:14: http.listen: "web" is not an address to listen on; remedy: write a port`, `"0" is not`, "65536 is not", `"lb1:80" is not`, `"::1" is not`, "true is not", `"[::ffff:1.2.3.4]:80" is not`, "127.0.0.1:80 is there twice"}},
+		"hooks": {storyConfig + "[[hook]]\non = [\"everything\"]\n[[hook]]\ncommand = \"true\"\non = []\ntimeout = \"0s\"\n[[hook]]\ncommand = [\"a/b\"]\n[[hook]]\ncommand = 5\non = \"verdict\"\n",
+			[]string{"hook[0].command: missing", `hook[0].on: "everything" is not known; remedy: write some of verdict, health,`, "hook[1].on: empty", "hook[1].timeout: 0s is out of range", `hook[2].command: "a/b" depends on the directory`, "hook[3].command: 5 is not", `hook[3].on: "verdict" is not a list`}},
+		"loopback": {replace(vips, "authoritative = [\"10.20.255.0/24\"]") + "[service.loopback]\nmanage = true\ndevice = \"much-too-long\"\n",
+			[]string{"loopback.manage: 10.20.255.0/24 is no single address", `loopback.device: "much-too-long" is no device, or its name is too long`}},
+		"drift check": {storyConfig + "[exabgp]\ndrift_check = \"100ms\"\n", []string{"exabgp.drift_check: 100ms is so short"}},
+		"neighbors":   {storyConfig + "[exabgp]\nneighbors = [\"r1\"]\n", []string{`exabgp.neighbors: "r1" is not an address`}},
+		"exabgp":      {storyConfig + "[exabgp]\ndialect = 5\nlocal_as = 4294967296\nneighbors = [\"fe80::1%eth0\", \"::ffff:1.2.3.4\"]\n", []string{"f.toml:14: exabgp.dialect: 5 is not a string", "f.toml:15: exabgp.local_as: 4294967296 is out of range; remedy: write 1 to 4294967295", `f.toml:16: exabgp.neighbors: "fe80::1%eth0" is not an address`, "IPv4 written as IPv6; remedy: write 1.2.3.4"}},
+		"dialect":     {storyConfig + "[exabgp]\ndialect = \"4\"\nlocal_as = 23456\n", []string{`f.toml:14: exabgp.dialect: "4" is not known; remedy: write one of auto, 3.4, 4.2, 5, 6`, "f.toml:15: exabgp.local_as: AS 23456 "}},
+		"no order":    {inService("backup = \"standby\"", ""), []string{"service[0].nodes: missing, so the order of the backups is not known; remedy: list every node", `exabgp.local_as: missing, and backup = "standby" prepends it; remedy: write the local-as of ExaBGP's configuration, or prepend_step = 0`}},
+		"no owner":    {inService("backups = \"first\"\nnodes = [\"node1\", \"node2\"]\n[service.owners]\n\"10.20.255.2\" = \"node2\"", ""), []string{`f.toml:13: service[0].owners: 10.20.255.3 is missing, and its owner cannot be a backup; remedy: write [service.owners] with "10.20.255.3" = "…"`}},
 		"owners": {inService("backups = \"first\"\nnodes = [\"node1\", \"node2\", \"node2\"]\n[service.owners]\n\"10.20.255.1\" = \"node2\"\n\"10.20.255.2\" = \"node1\"\n\"10.20.255.3\" = \"node3\"\n\"10.20.255.3/32\" = \"node2\"\n\"10.20.255.4\" = \"node2\"\nx = \"node2\"\n\"10.20.255.0/33\" = 4", ""),
 			[]string{`f.toml:12: service[0].nodes: "node2" is there twice`, `10.20.255.1 is in authoritative of "node1" and owned by "node2"`, `10.20.255.2 belongs to this node, "node1", and is in backup_for`, `f.toml:16: service[0].owners.10.20.255.3: "node3" is not in nodes, node1, node2, node2`,
 				`f.toml:17: service[0].owners.10.20.255.3/32: it is the same VIP as "10.20.255.3"; remedy: keep one`, "f.toml:18: service[0].owners.10.20.255.4: it is not a VIP of this node", `f.toml:19: service[0].owners.x: "x" is not an address`, `"10.20.255.0/33" is not an address`}},

@@ -318,6 +318,20 @@ func TestStatusRecord(t *testing.T) {
 	}
 }
 
+// TestStatusRecordOfDrift marks a route for as long as a look at what ExaBGP holds found it otherwise, and no longer.
+func TestStatusRecordOfDrift(t *testing.T) {
+	cfg, _ := ParseConfig("drift.toml", storyConfig)
+	c := NewCore(cfg, Identity{Node: "node1"})
+	for _, drifts := range [][]exabgp.Drift{nil, {{Route: exabgp.Route{Prefix: netip.MustParsePrefix("10.20.255.2/32")}}}, nil} {
+		d := c.Step(epoch, FromExaBGP{exabgp.Drifted{Routes: drifts}})
+		for _, r := range d.Want.Statuses["apex"].Routes {
+			if want := len(drifts) > 0 && r.VIP == "10.20.255.2"; r.Drift != want {
+				t.Errorf("after %+v: %+v, want drift %t", drifts, r, want)
+			}
+		}
+	}
+}
+
 // TestStatusRecordOfAWithdraw shows a route as pending until ExaBGP has taken its withdraw: until then users still come.
 func TestStatusRecordOfAWithdraw(t *testing.T) {
 	cfg, _ := ParseConfig("pending.toml", storyConfig)

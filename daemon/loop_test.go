@@ -225,6 +225,34 @@ func TestLoopLogsNeighborsThatComeAndGo(t *testing.T) {
 	}
 }
 
+// TestLoopLogsDrift has one line when a route begins to be another one than ExaBGP acknowledged, and one when it ends.
+func TestLoopLogsDrift(t *testing.T) {
+	l, _, log := newTestLoop(t)
+	one := exabgp.Drift{Route: exabgp.Route{Prefix: netip.MustParsePrefix("10.20.255.1/32"), MED: 100}, Neighbor: netip.MustParseAddr("172.16.1.6"), Held: true, Have: "next-hop self med 7"}
+	two := exabgp.Drift{Route: exabgp.Route{Prefix: netip.MustParsePrefix("10.20.255.2/32"), Withdraw: true}, Held: true}
+	changed := one
+	changed.Route.MED, changed.Held = 200, false
+	for _, drifts := range [][]exabgp.Drift{{one, two}, {changed}, nil} {
+		l.step(FromExaBGP{exabgp.Drifted{Routes: drifts}})
+	}
+	var got []string
+	for line := range strings.Lines(log.String()) {
+		if _, fields, found := strings.Cut(line, "event=drift"); found {
+			level, _, _ := strings.Cut(line[strings.Index(line, "level="):], " ")
+			got = append(got, level+fields)
+		}
+	}
+	want := []string{
+		"level=warning have=\"next-hop self med 7\" neighbor=172.16.1.6 vip=10.20.255.1 want=announce\n",
+		"level=warning have=\"a route\" neighbor= vip=10.20.255.2 want=withdraw\n",
+		"level=info neighbor= vip=10.20.255.2 want=withdraw\n",
+		"level=info neighbor=172.16.1.6 vip=10.20.255.1 want=announce\n",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
 func TestPostGivesUpWithTheContext(t *testing.T) {
 	l, _, _ := newTestLoop(t)
 	ctx, cancel := context.WithCancel(t.Context())

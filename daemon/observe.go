@@ -8,6 +8,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"exazk/exabgp"
 	"exazk/health"
 	"exazk/zkstate"
 )
@@ -23,7 +24,7 @@ const (
 	WhatZooKeeper   What = "zookeeper"   // From and To are connecting, connected, suspended or lost
 	WhatNeighbor    What = "neighbor"    // From and To are those of zkstate.StatusNeighbor
 	WhatVerdict     What = "verdict"     // From and To are none, hold, announce or withdraw
-	WhatDrift       What = "drift"       // To is drifted or repaired
+	WhatDrift       What = "drift"       // To is drifted or repaired; Reason is what is wanted: announce or withdraw; Detail what ExaBGP holds instead
 )
 
 // Drifted is where a drift goes To that begins: ExaBGP holds something else than what is wanted. Repaired is its end.
@@ -139,6 +140,7 @@ type seen struct {
 	zk        zkstate.State
 	neighbors []neighbor
 	services  []seenService
+	drifts    []exabgp.Drift
 }
 
 type seenService struct {
@@ -159,6 +161,7 @@ func (l *Loop) changes(now time.Time, ev Event, d Decision) []Transition {
 	l.neighborChanges(add)
 	l.removedChanges(ev, d, add)
 	l.verdictChanges(d, add)
+	l.driftChanges(add)
 	if d.Exit != Stay {
 		add(Transition{What: WhatProcess, To: "ended", Reason: d.Exit.String()})
 	}
@@ -258,6 +261,36 @@ func (l *Loop) verdictChanges(d Decision, add func(Transition)) {
 	}
 }
 
+// driftChanges finds every route that ExaBGP begins or ends to hold otherwise than wanted. One that is wanted otherwise meanwhile
+// is the same.
+func (l *Loop) driftChanges(add func(Transition)) {
+	change := func(d exabgp.Drift, among []exabgp.Drift, t Transition) {
+		if slices.ContainsFunc(among, func(o exabgp.Drift) bool { return key(o.Route) == key(d.Route) }) {
+			return
+		}
+		t.What, t.VIP = WhatDrift, ClaimName(d.Route.Prefix)
+		if d.Neighbor.IsValid() {
+			t.Subject = d.Neighbor.String()
+		}
+		if i := slices.IndexFunc(l.core.services, func(s *service) bool {
+			return slices.ContainsFunc(s.vips, func(v *vip) bool { return v.prefix == d.Route.Prefix })
+		}); i >= 0 {
+			t.Service = l.core.services[i].conf.Name
+		}
+		if t.Reason = Announce.String(); d.Route.Withdraw {
+			t.Reason = Withdraw.String()
+		}
+		add(t)
+	}
+	for _, d := range l.core.drifts {
+		change(d, l.seen.drifts, Transition{To: Drifted, Detail: d.Text()})
+	}
+	for _, d := range l.seen.drifts {
+		change(d, l.core.drifts, Transition{To: Repaired})
+	}
+	l.seen.drifts = l.core.drifts
+}
+
 // verdict is the one before about the same VIP, which is at the same place unless the configuration was changed.
 func (l *Loop) verdict(i int, now VIPVerdict) (was Verdict, there bool) {
 	same := func(w VIPVerdict) bool { return w.Service == now.Service && w.VIP == now.VIP }
@@ -290,6 +323,13 @@ func (l *Loop) logTransition(t Transition) {
 		}
 	case WhatVerdict:
 		l.logVerdict(t)
+	case WhatDrift:
+		log := l.log.WithFields(logrus.Fields{"event": "drift", "vip": t.VIP, "neighbor": t.Subject, "want": t.Reason})
+		if t.To == Drifted {
+			log.WithField("have", t.Detail).Warn("exabgp does not hold what it acknowledged: written again")
+		} else {
+			log.Info("exabgp holds what it acknowledged")
+		}
 	}
 }
 

@@ -26,6 +26,8 @@ func (c *Config) Restart(next *Config) []string {
 		{"zookeeper.session_timeout", c.ZooKeeper.SessionTimeout == next.ZooKeeper.SessionTimeout},
 		{"exabgp.dialect", c.ExaBGP.Dialect == next.ExaBGP.Dialect},
 		{"exabgp.neighbor_tracking", c.ExaBGP.TrackNeighbors == next.ExaBGP.TrackNeighbors},
+		{"hook", slices.EqualFunc(c.Hooks, next.Hooks, Hook.equal)},
+		{"exabgp.drift_check", c.ExaBGP.DriftCheck == next.ExaBGP.DriftCheck},
 	} {
 		if !k.same {
 			keys = append(keys, k.key)
@@ -37,8 +39,8 @@ func (c *Config) Restart(next *Config) []string {
 // Adopt is a new configuration with what only a restart takes over left as it is in this one.
 func (c *Config) Adopt(next *Config) *Config {
 	adopted := *next
-	adopted.Log, adopted.ZooKeeper = c.Log, c.ZooKeeper
-	adopted.ExaBGP.Dialect, adopted.ExaBGP.TrackNeighbors = c.ExaBGP.Dialect, c.ExaBGP.TrackNeighbors
+	adopted.Log, adopted.ZooKeeper, adopted.Hooks = c.Log, c.ZooKeeper, c.Hooks
+	adopted.ExaBGP.Dialect, adopted.ExaBGP.TrackNeighbors, adopted.ExaBGP.DriftCheck = c.ExaBGP.Dialect, c.ExaBGP.TrackNeighbors, c.ExaBGP.DriftCheck
 	return &adopted
 }
 

@@ -22,7 +22,7 @@ func (c *Config) Render() string {
 	if !c.ExaBGP.TrackNeighbors {
 		tracking = "off"
 	}
-	fmt.Fprintf(&b, "[exabgp]\nneighbor_tracking = %q\nhold_time = %q\ndialect = %q\nneighbors = %s\n", tracking, c.ExaBGP.HoldTime, c.ExaBGP.Dialect, tomlList(texts(c.ExaBGP.Neighbors)))
+	fmt.Fprintf(&b, "[exabgp]\nneighbor_tracking = %q\nhold_time = %q\ndialect = %q\nneighbors = %s\ndrift_check = %q\n", tracking, c.ExaBGP.HoldTime, c.ExaBGP.Dialect, tomlList(texts(c.ExaBGP.Neighbors)), c.ExaBGP.DriftCheck)
 	if c.ExaBGP.LocalAS > 0 {
 		fmt.Fprintf(&b, "local_as = %d\n", c.ExaBGP.LocalAS)
 	}
@@ -31,6 +31,9 @@ func (c *Config) Render() string {
 		listen[i] = at.String()
 	}
 	fmt.Fprintf(&b, "\n[http]\nlisten = %s\n", tomlList(listen))
+	for _, h := range c.Hooks {
+		h.render(&b)
+	}
 	for i := range c.Services {
 		c.Services[i].render(&b)
 	}
@@ -49,6 +52,7 @@ func (s *Service) render(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "min_neighbors = %d\nneighbors = %s\ncheck_require = %s\n", s.MinNeighbors, tomlList(texts(neighbors)), requireText(s.Require, len(s.Checks)))
 	s.renderOrder(b)
+	fmt.Fprintf(b, "[service.loopback]\nmanage = %v\ndevice = %q\ngrace = %q\n", s.Loopback.Manage, s.Loopback.Device, s.Loopback.Grace)
 	for i := range s.Checks {
 		table := "[service.check]"
 		if len(s.Checks) > 1 {

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"exazk/exabgp"
+	"exazk/loopback"
 	"exazk/zkstate"
 )
 
@@ -38,8 +39,12 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 			Dialect:        f.dialect("exabgp.dialect", r.ExaBGP.Dialect),
 			LocalAS:        f.as("exabgp.local_as", r.ExaBGP.LocalAS),
 			Neighbors:      f.addresses("exabgp.neighbors", r.ExaBGP.Neighbors),
+			DriftCheck:     f.duration("exabgp.drift_check", r.ExaBGP.DriftCheck, 0, time.Hour),
 		},
 		HTTP: HTTPConfig{Listen: f.listen("http.listen", r.HTTP.Listen)},
+	}
+	for i := range r.Hooks {
+		c.Hooks = append(c.Hooks, r.Hooks[i].resolve(f, fmt.Sprintf("hook[%d]", i)))
 	}
 	c.Node = f.node("node", r.Node)
 	if len(r.Services) == 0 {
@@ -54,6 +59,9 @@ func (r *rawConfig) resolve(f *faults) (*Config, error) {
 	}
 	if h := c.ExaBGP.HoldTime; h > 0 && h < 3*time.Second {
 		f.add("exabgp.hold_time", "%v is shorter than BGP allows; remedy: write the session's hold time, 3s at least, or 0s (RFC 4271 section 4.2)", h)
+	}
+	if d := c.ExaBGP.DriftCheck; d > 0 && d < time.Second {
+		f.add("exabgp.drift_check", "%v is so short that ExaBGP would do little else; remedy: write 1s at least, or 0s for none", d)
 	}
 	if len(f.list) > 0 {
 		return nil, errors.Join(f.list...)
@@ -91,6 +99,7 @@ func (r *rawService) resolve(f *faults, key string, c *Config, used map[string]s
 	if !r.zooKeeperOnly && r.Authoritative.Err == "" && r.BackupFor.Err == "" && len(r.Authoritative.V)+len(r.BackupFor.V) == 0 {
 		f.add(key+".authoritative", "no VIP; remedy: list this node's own in authoritative and the others' in backup_for")
 	}
+	s.Loopback = r.Loopback.resolve(f, key, &s)
 	s.Checks, s.Require = r.allChecks(f, key, s.StartGrace)
 	r.order(f, key, node, &s)
 	given := r.Announce.settings(f, key+".announce")
@@ -106,6 +115,22 @@ func (r *rawService) resolve(f *faults, key string, c *Config, used map[string]s
 	}
 	f.distinctPaths(key, &s, used)
 	return s
+}
+
+func (r *rawLoopback) resolve(f *faults, key string, s *Service) Loopback {
+	l := Loopback{
+		Manage: f.boolean(key+".loopback.manage", r.Manage), Device: f.text(key+".loopback.device", r.Device),
+		Grace: f.duration(key+".loopback.grace", r.Grace, 0, time.Minute),
+	}
+	if err := loopback.Validate(l.Device); err != nil && r.Device.Err == "" {
+		f.add(key+".loopback.device", "%w", err)
+	}
+	for _, vip := range slices.Concat(s.Authoritative, s.BackupFor) {
+		if l.Manage && !vip.IsSingleIP() {
+			f.add(key+".loopback.manage", "%s is no single address; remedy: add it to the host by hand, in a service of its own without manage", vip)
+		}
+	}
+	return l
 }
 
 // enough reports a number of neighbors that cannot be reached.

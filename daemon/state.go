@@ -84,6 +84,7 @@ type Core struct {
 	wide     []exabgp.Route // what went to every neighbor and goes to chosen ones now: withdraws, but for whom they are for
 	serials  uint64         // where those of routes begin that are new in this configuration: greater than any before
 	keys     []exabgp.Route // what may be announced: see Decision.Keys
+	drifts   []exabgp.Drift // what ExaBGP held otherwise than wanted when it was last looked at
 
 	// While nothing happens and no deadline passes, a Step only repeats the decision before: a node with many VIPs must
 	// not think about each of them every second.
@@ -288,6 +289,8 @@ func (c *Core) applyExaBGP(now time.Time, ev exabgp.Event) {
 		if a := c.advert(ev.Route); a != nil {
 			a.refuse(ev.Route)
 		}
+	case exabgp.Drifted:
+		c.drifts = ev.Routes
 	case exabgp.ShuttingDown, exabgp.Gone:
 		c.gone = true
 	default:

@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
+	"exazk/exabgp"
 	"exazk/zkstate"
 )
 
@@ -37,6 +39,7 @@ func (c *Core) status(s *service) *zkstate.Status {
 			Announced: c.announced(v),
 			Pending:   v.last.Action == Withdraw && !v.acked(),
 			Rank:      v.rank,
+			Drift:     c.drifted(v.prefix),
 			Claim:     v.raw.Holder == zkstate.Own,
 			Own:       v.authoritative,
 			Refused:   slices.ContainsFunc(v.adverts, func(a advert) bool { return a.refused }),
@@ -57,6 +60,11 @@ func (c *Core) status(s *service) *zkstate.Status {
 		}
 	}
 	return st
+}
+
+// drifted says whether ExaBGP held a route to a VIP otherwise than wanted when it was last looked at.
+func (c *Core) drifted(vip netip.Prefix) bool {
+	return slices.ContainsFunc(c.drifts, func(d exabgp.Drift) bool { return d.Route.Prefix == vip })
 }
 
 // detail is the part of a reason that only people need.

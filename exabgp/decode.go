@@ -54,10 +54,12 @@ type Listed struct {
 
 // HeldRoute is a route in the Adj-RIB-Out of a neighbor.
 type HeldRoute struct {
-	Neighbor netip.Addr
-	Prefix   netip.Prefix
-	PathID   uint32 // 0 for none
-	AnyPath  bool   // the path identifier was not told
+	Neighbor   netip.Addr
+	Local      netip.Addr // of the session; zero where it was not told
+	Prefix     netip.Prefix
+	PathID     uint32 // 0 for none
+	AnyPath    bool   // neither the path identifier nor the attributes were told
+	Attributes string // as ExaBGP writes them, the next hop too: "next-hop self med 100 community [ 65001:1 65001:2 ]"
 }
 
 // maxLine is the length in bytes beyond which a line is skipped. The longest lines are updates; one of 4096 bytes
@@ -320,10 +322,15 @@ func heldRow(fields []string) Verdict {
 	ip := fields[at+2] == "ipv4" || fields[at+2] == "ipv6"
 	neighbor, badNeighbor := netip.ParseAddr(fields[1])
 	prefix, badPrefix := netip.ParsePrefix(fields[at+4])
-	path, badPath := pathInformation(fields[at+5:])
+	rest := fields[at+5:]
+	path, badPath := pathInformation(rest)
 	switch {
 	case ip && fields[at+3] == "unicast" && errors.Join(badNeighbor, badPrefix, badPath) == nil:
-		return Verdict{Kind: Held, Routes: []HeldRoute{{Neighbor: neighbor, Prefix: prefix.Masked(), PathID: path}}}
+		if len(rest) > 1 && rest[0] == "path-information" {
+			rest = rest[2:]
+		}
+		local, _ := netip.ParseAddr(fields[3])
+		return Verdict{Kind: Held, Routes: []HeldRoute{{Neighbor: neighbor, Local: local, Prefix: prefix.Masked(), PathID: path, Attributes: strings.Join(rest, " ")}}}
 	case ip && fields[at+3] != "unicast", fields[at+2] == "l2vpn", fields[at+2] == "bgp-ls":
 		return Verdict{Kind: Other, Words: "route"}
 	}

@@ -40,6 +40,9 @@ func (v Verdict) String() string {
 			case r.PathID != 0:
 				fmt.Fprintf(&b, " path=%d", r.PathID)
 			}
+			if !r.AnyPath {
+				fmt.Fprintf(&b, " local=%s %q", r.Local, r.Attributes)
+			}
 		}
 		return "held" + b.String()
 	case Bad: // the rest is encoding/json's, and changes with it
@@ -63,6 +66,12 @@ func describe(ev Event) string {
 		return fmt.Sprintf("accepted %q epoch=%d took=%s", ev.Route.Command(), ev.Epoch, ev.Took)
 	case RouteRefused:
 		return fmt.Sprintf("refused %q epoch=%d words=%q retry=%s", ev.Route.Command(), ev.Epoch, ev.Words, ev.Retry)
+	case Drifted:
+		text := "drifted"
+		for _, d := range ev.Routes {
+			text += fmt.Sprintf(" [%q neighbor=%s held=%t have=%q]", d.Route.Command(), d.Neighbor, d.Held, d.Have)
+		}
+		return text
 	case EventsMissing:
 		return fmt.Sprintf("events-missing %s", ev.Neighbor.Peer)
 	case Gone:
@@ -189,8 +198,8 @@ func TestDecode(t *testing.T) {
 		{"row without address", "nobody 65002 0:00:13 established 8 2", "text"},
 		{"status of 3.4", "neighbor 192.0.2.2 local-ip 192.0.2.1 negotiated [ ipv4/unicast ] state Established", "session 192.0.2.2 up=true"},
 		{"status of 3.4, idle", "neighbor 192.0.2.2 local-ip 192.0.2.1 state Idle", "session 192.0.2.2 up=false"},
-		{"route held", "neighbor 192.0.2.2 local-ip 192.0.2.1 local-as 65001 peer-as 65002 router-id 192.0.2.1 family-allowed in-open ipv4 unicast 203.0.113.2/32 next-hop self med 100", "held 203.0.113.2/32 neighbor=192.0.2.2"},
-		{"route held, ipv6", "neighbor 2001:db8::2 local-ip None family-allowed ipv4-unicast/ipv6-unicast ipv6 unicast 2001:DB8:0::/48 path-information 0.0.0.1", "held 2001:db8::/48 neighbor=2001:db8::2 path=1"},
+		{"route held", "neighbor 192.0.2.2 local-ip 192.0.2.1 local-as 65001 peer-as 65002 router-id 192.0.2.1 family-allowed in-open ipv4 unicast 203.0.113.2/32 next-hop self med 100", `held 203.0.113.2/32 neighbor=192.0.2.2 local=192.0.2.1 "next-hop self med 100"`},
+		{"route held, ipv6", "neighbor 2001:db8::2 local-ip None family-allowed ipv4-unicast/ipv6-unicast ipv6 unicast 2001:DB8:0::/48 path-information 0.0.0.1", `held 2001:db8::/48 neighbor=2001:db8::2 path=1 local=invalid IP ""`},
 		{"route held, a path identifier that is none", "neighbor 192.0.2.2 local-ip None family-allowed in-open ipv4 unicast 203.0.113.2/32 path-information", "text"},
 		{"route held, a path identifier of six octets", "neighbor 192.0.2.2 local-ip None family-allowed in-open ipv4 unicast 203.0.113.2/32 path-information 2001:db8::", "text"},
 		{"route held by nobody", "neighbor none local-ip None family-allowed in-open ipv4 unicast 203.0.113.2/32 next-hop self", "text"},

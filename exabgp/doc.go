@@ -53,6 +53,11 @@
 // accepted. A respawn that changes nothing is thus no UPDATE to anybody. A withdraw is written without asking where we
 // announced the route ourselves, where there are no replies, and where the answer is missing or not beyond doubt.
 //
+// # Drift
+//
+// What was acknowledged may be changed behind our back, by an operator's command say. With [Options.DriftCheck] the Writer asks now
+// and then what ExaBGP holds, writes again what differs, and emits [Drifted] where that is news. It needs replies.
+//
 // # Goroutines
 //
 // Run owns a reader, a writer and an emitter. ExaBGP up to 5.0 blocks, sessions and all, when the pipe towards us is

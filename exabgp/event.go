@@ -69,6 +69,30 @@ type RouteRefused struct {
 	Retry time.Duration // the pause before the next try
 }
 
+// Drifted is what a look at ExaBGP's Adj-RIB-Out found: all routes that are not as ExaBGP has acknowledged them, because an operator
+// gave it a command by hand, say. It comes when that is not what the look before found; none means that all is as it should be
+// again. The writer has made the routes due, which need not help: what else changes them may do so again.
+type Drifted struct{ Routes []Drift }
+
+// Drift is a route that ExaBGP does not hold as it has acknowledged it.
+type Drift struct {
+	Route    Route      // as it is wanted
+	Neighbor netip.Addr // whose Adj-RIB-Out differs; zero where none has the route
+	Have     string     // its attributes there, as ExaBGP writes them; empty where there is no such route, or they were not told
+	Held     bool       // there is one
+}
+
+// Text is what ExaBGP has instead of the route, for people.
+func (d Drift) Text() string {
+	switch {
+	case !d.Held:
+		return "no route"
+	case d.Have == "":
+		return "a route"
+	}
+	return clip(d.Have)
+}
+
 // ShuttingDown is ExaBGP's "shutdown" line: its sessions are closed already and no command is read any more.
 // The main branch after 5.0 does not send it.
 type ShuttingDown struct{}
@@ -83,6 +107,7 @@ func (TrackingUnavailable) event() {}
 func (EventsMissing) event()       {}
 func (RouteAccepted) event()       {}
 func (RouteRefused) event()        {}
+func (Drifted) event()             {}
 func (ShuttingDown) event()        {}
 func (Gone) event()                {}
 

@@ -92,6 +92,9 @@ func newFuzzer(t *testing.T, program []byte) *fuzzer {
 	opt := Options{Track: true}
 	if len(program) > 0 {
 		opt = Options{Track: program[0]&0x40 == 0, Interactive: program[0]&0x80 != 0}
+		if program[0]&0x20 != 0 {
+			opt.DriftCheck = 4 * time.Second
+		}
 	}
 	return &fuzzer{t: t, w: NewWriter(opt), now: epochStart, certain: map[key]known{}}
 }

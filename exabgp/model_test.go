@@ -50,6 +50,7 @@ type options struct {
 	peers  byte          // neighbors: 192.0.2.2 and so on
 	single bool          // routes are for single neighbors, some of which it does not have, and have path identifiers
 	garble float64       // lines of the list of routes
+	hands  bool          // when the faults have stopped, somebody gives it commands by hand
 }
 
 // faultless says that ExaBGP answers everything, in time.
@@ -92,8 +93,14 @@ func newModel(t *testing.T, seed uint64) *model {
 	}
 	m.api6, m.events, m.single, m.peers = r.IntN(3) == 0, r.IntN(2) == 0, r.IntN(3) == 0, byte(1+r.IntN(2))
 	m.inline = m.inline || m.api6
+	opt := Options{Track: m.w.opt.Track}
 	if r.IntN(2) == 0 {
-		m.w = NewWriter(Options{Track: m.w.opt.Track, Dialect: map[bool]Dialect{true: Dialect6, false: Dialect42}[m.api6]})
+		opt.DriftCheck, m.hands = 4*time.Second, !m.silent && !m.noList
+	}
+	m.w = NewWriter(opt)
+	if r.IntN(2) == 0 {
+		opt.Dialect = map[bool]Dialect{true: Dialect6, false: Dialect42}[m.api6]
+		m.w = NewWriter(opt)
 	} else if m.api6 && m.silent {
 		m.events = true // a new process that is told nothing can not know
 	}
@@ -125,7 +132,42 @@ func (m *model) play() {
 		m.until(m.now.Add(time.Duration(m.r.IntN(3000)) * time.Millisecond))
 	}
 	m.calm = true
+	for i := range m.peers {
+		if m.hands {
+			m.say(upLine(modelPeer(2 + i)))
+		}
+	}
 	m.until(m.now.Add(3 * time.Minute)) // more than the longest pause, and then some
+	m.settled()
+	for i := 0; i < 10 && m.hands && !m.t.Failed(); i++ {
+		m.byHand()
+		m.until(m.now.Add(5 * time.Second))
+		m.settled()
+	}
+}
+
+// byHand is a command that the Writer does not know of: for a route that it has something to say about, or for another one.
+func (m *model) byHand() {
+	r := Route{Prefix: modelPrefix(byte(m.r.IntN(5))), MED: 7, Withdraw: m.r.IntN(2) == 0}
+	if len(m.table.Routes) > 0 {
+		one := m.table.Routes[m.r.IntN(len(m.table.Routes))]
+		r.Prefix, r.PathID, r.Neighbor = one.Prefix, one.PathID, one.Neighbor
+		if m.api6 { // which does not show attributes, nor whose path identifier a route has
+			r.Withdraw = !one.Withdraw
+			if r.PathID = 0; m.single {
+				return
+			}
+		}
+	}
+	if !r.Neighbor.IsValid() && m.r.IntN(2) == 0 {
+		r.Neighbor = modelPeer(2 + byte(m.r.IntN(int(m.peers))))
+	}
+	m.note("by hand: %s", r.Command())
+	m.put(r.Command())
+}
+
+// settled wants the newest table in the model, and what nobody wants as it was.
+func (m *model) settled() {
 	if m.t.Failed() {
 		return
 	}
@@ -352,7 +394,10 @@ func (m *model) list(fault func(float64) bool) {
 		if !strings.HasPrefix(m.rib[k], "announce") || m.noList {
 			continue
 		}
-		prefix := k.prefix.String()
+		prefix, attributes := k.prefix.String(), m.rib[k][strings.Index(m.rib[k], "next-hop"):]
+		if at := strings.Index(attributes, " path-information"); at > 0 {
+			attributes = attributes[:at] + attributes[strings.Index(attributes, " med"):]
+		}
 		if fault(m.garble) {
 			prefix = strings.ReplaceAll(prefix, "/", " /")
 		}
@@ -363,8 +408,12 @@ func (m *model) list(fault func(float64) bool) {
 		if k.path != 0 {
 			prefix += fmt.Sprintf(" path-information 0.0.0.%d", k.path)
 		}
-		m.say(strings.Replace(heldLine(prefix), "192.0.2.2", k.neighbor.String(), 1))
+		m.say(fmt.Sprintf("neighbor %s local-ip 192.0.2.1 local-as 65001 peer-as 65002 router-id 192.0.2.1 family-allowed in-open ipv4 unicast %s %s", k.neighbor, prefix, attributes))
 	}
+}
+
+func upLine(peer netip.Addr) string {
+	return fmt.Sprintf(`{ "type": "state", "neighbor": { "address": { "local": "192.0.2.1", "peer": "%s" }, "state": "up" } }`, peer)
 }
 
 func (m *model) reply(line string) {

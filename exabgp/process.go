@@ -17,10 +17,11 @@ var ErrGone = errors.New("exabgp is gone")
 
 // Options for New.
 type Options struct {
-	Track       bool     // follow neighbors: query and poll; false for neighbor_tracking = "off"
-	Interactive bool     // stdin is a terminal: no queries, no acknowledgements expected, commands only printed
-	Dialect     Dialect  // the command language; Auto has it found out
-	Environ     []string // os.Environ(): where Dialect is Auto, it may tell; nil where it is not to be looked at
+	Track       bool          // follow neighbors: query and poll; false for neighbor_tracking = "off"
+	Interactive bool          // stdin is a terminal: no queries, no acknowledgements expected, commands only printed
+	Dialect     Dialect       // the command language; Auto has it found out
+	DriftCheck  time.Duration // between two looks at what ExaBGP holds; 0 for none
+	Environ     []string      // os.Environ(): where Dialect is Auto, it may tell; nil where it is not to be looked at
 	// Progress is told of every command, by the goroutine that Run is called on: it must not wait. Nil means nobody is told.
 	Progress func(Progress)
 }

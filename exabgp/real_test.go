@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 )
 
 // childDir is the variable that makes the test binary a process of ExaBGP. Its value is the directory of the lab.
@@ -28,6 +29,9 @@ const childDir = "EXAZK_TEST_CHILD"
 
 // childDialect is the variable with the dialect of that process.
 const childDialect = "EXAZK_TEST_DIALECT"
+
+// driftCheck is the default of the daemon.
+const driftCheck = 4 * time.Second
 
 // version is an ExaBGP that may be on this machine.
 type version struct {
@@ -83,7 +87,7 @@ func child(dir string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	p := New(os.Stdin, os.Stdout, Options{Track: true, Dialect: dialect, Environ: os.Environ()}, logrus.NewEntry(logger))
+	p := New(os.Stdin, os.Stdout, Options{Track: true, Dialect: dialect, DriftCheck: driftCheck, Environ: os.Environ()}, logrus.NewEntry(logger))
 	ups := make(chan struct{}, 100)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -134,6 +138,7 @@ type lab struct {
 	ns     [2]string // ExaBGP's, BIRD's
 	extra  string    // of ExaBGP's neighbor
 	second bool      // it has another neighbor: iBGP, with path identifiers
+	hands  bool      // it has another process, which passes on what byHand is given, and a route in its configuration
 	exabgp *exec.Cmd
 	ended  chan error // of exabgp
 }
@@ -310,6 +315,13 @@ func (l *lab) run(changes string, env ...string) {
 		l.write("bird.conf", birdConf+secondBird)
 		l.birdc("configure")
 	}
+	if l.hands {
+		conf = strings.Replace(conf, "	api {", "	static { route "+static+" next-hop self; }\n	api hand { processes [ hand ]; }\n	api {", 1) +
+			"process hand { run " + l.path("hand.sh") + "; encoder json; }\n"
+		l.must("mkfifo", l.path("hand"))
+		l.write("hand.sh", "#!/bin/sh\nwhile cat "+l.path("hand")+"; do :; done\n")
+		l.must("chmod", "755", l.path("hand.sh"))
+	}
 	l.write("exabgp.conf", conf)
 	env = append(env, childDir+"="+l.dir, "exabgp_daemon_user=root", "exabgp_daemon_drop=false", "exabgp_api_cli=false")
 	l.exabgp, l.ended = l.start(l.ns[0], "exabgp.log", env, l.command, l.path("exabgp.conf"))
@@ -397,6 +409,28 @@ func (l *lab) want(routes ...Route) {
 		l.t.Fatal(err)
 	}
 	l.write("table", string(text))
+}
+
+// byHand gives ExaBGP a command of somebody else, as exabgpcli does: that is a process like any other.
+func (l *lab) byHand(command string) {
+	l.t.Helper()
+	fifo, err := os.OpenFile(l.path("hand"), os.O_RDWR, 0) // both ends: an open must not wait for the reader
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer fifo.Close()
+	if _, err := fifo.WriteString(command + "\n"); err != nil {
+		l.t.Fatal(err)
+	}
+	l.eventually("the command is read", func() bool {
+		n, err := unix.IoctlGetInt(int(fifo.Fd()), unix.TIOCINQ)
+		return err == nil && n == 0
+	})
+}
+
+// drifted says whether a route was found to be another one than was acknowledged, after the first skip events.
+func (l *lab) drifted(skip int) bool {
+	return slices.ContainsFunc(l.events(skip), func(line string) bool { return strings.HasPrefix(line, "drifted") })
 }
 
 func announce(prefix string, med uint32) Route {
@@ -491,6 +525,9 @@ const (
 	vip1 = "203.0.113.1/32"
 	vip2 = "203.0.113.2/32"
 	vip6 = "2001:db8:f::1/128"
+
+	static   = "198.51.100.1/32" // in ExaBGP's configuration
+	stranger = "198.51.100.2/32" // of another process
 )
 
 func TestRealExaBGP(t *testing.T) { inEach(t, testRealExaBGP) }
@@ -535,6 +572,56 @@ func testRealExaBGP(t *testing.T, l *lab) {
 	// 4.2 sends SIGTERM 0.1 s after that, which ends this process: it does not handle it.
 	<-l.ended
 	l.peerHas(map[string]string{})
+}
+
+// TestRealDrift changes our routes behind our back: they are as they should be within 5 s, each time, and nobody else's is touched.
+func TestRealDrift(t *testing.T) { inEach(t, testRealDrift) }
+
+func testRealDrift(t *testing.T, l *lab) {
+	l.hands = true
+	own := announce(vip1, 100)
+	own.Communities = "65001:20 65535:0 65535:65281"
+	routes := []Route{own, withdraw(vip2), {Prefix: netip.MustParsePrefix(vip6), MED: 100, NextHop: netip.MustParseAddr("2001:db8::1")}}
+	l.want(routes...)
+	l.run("neighbor-changes;")
+	at := l.event(0, "neighbor 192.0.2.2 local=192.0.2.1 state=3")
+	l.accepted(at, routes...) // written anew, now that the session is up
+	l.byHand("announce route " + stranger + " next-hop self med 7")
+	right := map[string]string{vip1: "100 (65001,20) (65535,0) (65535,65281)", vip6: "100", static: "", stranger: "7"}
+	l.peerHas(right)
+	for _, test := range []struct {
+		command string
+		prefix  string
+		wrong   string // what BIRD has of the prefix then; "none" for no route
+	}{
+		{"withdraw route " + vip1, vip1, "none"},
+		{"announce route " + vip1 + " next-hop self med 100 community [ 65001:20 65535:0 ]", vip1, "100 (65001,20) (65535,0)"},
+		{"announce route " + vip1 + " next-hop self med 7", vip1, "7"},
+		{"announce route " + vip2 + " next-hop self med 7", vip2, "7"},
+		{"withdraw route " + vip6, vip6, "none"},
+		{"withdraw route " + vip1, vip1, "none"},
+	} {
+		at = len(l.events(0))
+		began := time.Now()
+		l.byHand(test.command)
+		l.eventually("bird has what was done by hand: "+test.command, func() bool {
+			has, there := l.routes()[test.prefix]
+			return has == test.wrong || !there && test.wrong == "none"
+		})
+		l.peerHas(right)
+		took := time.Since(began)
+		if t.Logf("%s: mended after %v", test.command, took.Round(time.Millisecond)); took > 5*time.Second {
+			t.Errorf("%s: mended after %v", test.command, took)
+		}
+		at = l.event(at, "drifted [")
+		l.eventually("seen to be mended", func() bool { return slices.Contains(l.events(at), "drifted") })
+	}
+	before := l.received()
+	at = len(l.events(0))
+	l.throughout(2*driftCheck+time.Second, "nothing is found where nothing was done", func() bool { return !l.drifted(at) })
+	if now := l.received(); now != before {
+		t.Errorf("bird has heard %+v, and before %+v", now, before)
+	}
 }
 
 func TestRealExaBGPRespawn(t *testing.T) { inEach(t, testRealExaBGPRespawn) }
@@ -834,6 +921,7 @@ func testRealAttributes(t *testing.T, l *lab) {
 	}
 	l.arrives("exa", vip2, map[string]string{"as_path": "65001", "med": "0", "next_hop": "192.0.2.1", "community": "", "large_community": "", "ext_community": ""})
 	l.arrives("second", vip2, map[string]string{"as_path": "", "med": "0", "next_hop": "192.0.2.4", "local_pref": "100"})
+	l.throughout(driftCheck+time.Second, "no attribute passes for another", func() bool { return !l.drifted(0) })
 
 	full.Withdraw, full6.Withdraw, plain.Withdraw = true, true, true
 	l.want(full, full6, plain)
@@ -905,4 +993,5 @@ func testRealNeighbors(t *testing.T, l *lab) {
 	l.want(to(withdraw(vip1), "192.0.2.2", 0), to(announce(vip1, 60), "192.0.2.3", 0))
 	l.arrives("second", vip1, map[string]string{"med": "60"})
 	l.eventually("one neighbor has nothing", func() bool { return len(l.attributes("exa")) == 0 })
+	l.throughout(driftCheck+time.Second, "nothing passes for what was done by hand", func() bool { return !l.drifted(0) })
 }

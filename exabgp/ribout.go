@@ -1,6 +1,7 @@
 package exabgp
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -24,11 +25,14 @@ const askWait = time.Second
 // Whatever goes wrong, the withdraws are written, and nothing is asked again in this life: better an UPDATE that
 // nobody needs than a route that should be gone.
 type ribOut struct {
-	stage  stage
-	sent   time.Time   // of the first command
-	keeps  int         // neighbors that keep a list
-	faulty string      // why the answer is worth nothing
-	held   []HeldRoute // from the configuration of the neighbors too
+	stage    stage
+	look     bool        // no withdraw waits for it: see drift.go
+	sent     time.Time   // of the first command
+	heard    time.Time   // of a look: the last line of the answer
+	keeps    int         // neighbors that keep a list
+	keepless bool        // there is one that does not
+	faulty   string      // why the answer is worth nothing
+	held     []HeldRoute // from the configuration of the neighbors too
 }
 
 // stage is the command that is on its way.
@@ -64,8 +68,9 @@ func (w *Writer) inquireFurther() {
 }
 
 // learn applies a line of the answer.
-func (w *Writer) learn(v Verdict) {
+func (w *Writer) learn(now time.Time, v Verdict) {
 	q := &w.ribOut
+	q.heard = now
 	switch {
 	case q.stage == unasked:
 	case q.stage == askedHeld && v.Kind == Held:
@@ -75,7 +80,7 @@ func (w *Writer) learn(v Verdict) {
 	case v.Kind == Keeps && v.Up:
 		q.keeps++
 	case v.Kind == Keeps:
-		q.faulty = "a neighbor has adj-rib-out false"
+		q.keepless = true
 	}
 }
 
@@ -87,12 +92,16 @@ func (w *Writer) answered(now time.Time, v Verdict) {
 		q.faulty = w.reason(v)
 	case q.stage == dueKeeps:
 		q.faulty = "one reply more than questions"
-	case q.stage == askedKeeps && q.keeps == 0 && q.faulty == "":
-		q.faulty = "no neighbor is said to have adj-rib-out true"
+	case q.stage == askedKeeps && q.keepless && !q.look:
+		q.faulty = cmp.Or(q.faulty, "a neighbor has adj-rib-out false")
+	case q.stage == askedKeeps && q.keeps == 0 && !q.keepless:
+		q.faulty = cmp.Or(q.faulty, "no neighbor is said to have adj-rib-out true")
 	}
 	switch {
 	case q.faulty != "":
-		w.despair()
+		w.despair(now)
+	case q.look && (q.stage == askedKeeps || !w.suspicious()):
+		w.concludeLook(now)
 	case q.stage == askedHeld:
 		q.stage = dueKeeps
 	default:
@@ -111,10 +120,7 @@ func (w *Writer) conclude(now time.Time) {
 			}
 		}
 	}
-	held := make(map[netip.Prefix][]HeldRoute, len(q.held))
-	for _, h := range q.held {
-		held[h.Prefix] = append(held[h.Prefix], h)
-	}
+	held := byPrefix(q.held)
 	for i := range w.rows {
 		r := &w.rows[i]
 		switch {
@@ -131,13 +137,25 @@ func (w *Writer) conclude(now time.Time) {
 	}
 }
 
+func byPrefix(routes []HeldRoute) map[netip.Prefix][]HeldRoute {
+	held := make(map[netip.Prefix][]HeldRoute, len(routes))
+	for _, h := range routes {
+		held[h.Prefix] = append(held[h.Prefix], h)
+	}
+	return held
+}
+
 // is says whether a route that ExaBGP holds may be the one of a key.
 func (k key) is(h HeldRoute) bool {
 	return (h.AnyPath || h.PathID == k.path) && (!k.neighbor.IsValid() || h.Neighbor == k.neighbor)
 }
 
-// despair gives up asking for good.
-func (w *Writer) despair() {
+// despair gives up asking for good, save for looks.
+func (w *Writer) despair(now time.Time) {
+	if w.ribOut.look {
+		w.failLook(now)
+		return
+	}
 	w.note(logrus.InfoLevel, "what exabgp holds is not known: withdraws are always written",
 		logrus.Fields{"event": "adj-rib-out-unknown", "reason": w.ribOut.faulty})
 	w.ribOut, w.blunt = ribOut{}, true

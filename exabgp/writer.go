@@ -117,6 +117,7 @@ type Writer struct {
 	excuse     string        // why the next Refused comes
 	ribOut     ribOut        // the question what ExaBGP holds, where it was asked and not yet answered
 	blunt      bool          // that is not asked any more
+	look       look          // at the same, now and then
 
 	// The sessions.
 	query     query
@@ -204,6 +205,8 @@ type entry struct {
 	retry   time.Time     // its end
 	spelled spelled       // the last wish in words
 	cause   cause         // what it is about
+	proven  proven        // what ExaBGP showed of it last that was right ...
+	holders []netip.Addr  // ... and the neighbors of which it ever did
 }
 
 // spelled is a command with what it follows from: most of a table is what it was before.
@@ -248,6 +251,7 @@ func NewWriter(opt Options) *Writer {
 		heard:    map[netip.Addr]bool{},
 		suspects: map[netip.Addr]time.Time{},
 		known:    map[netip.Addr]bool{},
+		look:     look{reached: map[netip.Addr]bool{}, up: map[netip.Addr]bool{}},
 	}
 	if opt.Dialect == Auto {
 		w.dialect = dialectOfEnviron(opt.Environ)
@@ -417,13 +421,15 @@ func (w *Writer) hear(now time.Time, v Verdict) {
 		w.reply(now, v)
 		w.excuse = ""
 	case Keeps, Held, Text:
-		w.learn(v)
+		w.learn(now, v)
 	}
 }
 
 func (w *Writer) news(ev Event) {
 	w.emit(ev)
 	switch ev := ev.(type) {
+	case NeighborHeard:
+		w.look.reached[ev.Neighbor.Peer] = true
 	case ShuttingDown:
 		w.phase, w.flight, w.poll, w.ribOut = closing, nil, time.Time{}, ribOut{}
 		w.note(logrus.InfoLevel, "exabgp shuts down", logrus.Fields{"event": "shutdown"})
@@ -431,6 +437,7 @@ func (w *Writer) news(ev Event) {
 		peer := ev.Neighbor.Peer
 		w.reports, w.polled = true, false
 		w.heard[peer], w.known[peer] = true, true
+		w.look.reached[peer], w.look.up[peer] = true, ev.State == NeighborUp
 		delete(w.suspects, peer)
 		if w.list.open {
 			// The line of this peer, if it was there already, is older than the report.
@@ -742,6 +749,7 @@ func (w *Writer) settle(now time.Time, listed bool) {
 	if !w.listed {
 		w.unavailable()
 	}
+	w.settleLook(now)
 }
 
 func (w *Writer) unavailable() {
@@ -758,6 +766,12 @@ func (w *Writer) unavailable() {
 func (w *Writer) endList(now time.Time, whole bool) {
 	peers := w.list.peers
 	w.list = list{}
+	if whole {
+		clear(w.look.up)
+		for _, peer := range peers {
+			w.look.up[peer] = true
+		}
+	}
 	if !whole || !w.opt.Track {
 		return
 	}
@@ -854,7 +868,7 @@ func (w *Writer) unreplied(now time.Time) {
 	}
 	if w.ribOut.stage != unasked {
 		w.ribOut.faulty = "no answer in time"
-		w.despair()
+		w.despair(now)
 		w.resync(now, 0)
 		return
 	}
@@ -889,6 +903,8 @@ func (w *Writer) replyDeadline() time.Time {
 	switch {
 	case w.flight != nil && !w.flight.blind:
 		return w.flight.sent.Add(replyTimeout)
+	case w.ribOut.look:
+		return w.ribOut.heard.Add(replyTimeout)
 	case w.ribOut.stage != unasked:
 		return w.ribOut.sent.Add(askWait)
 	case !w.poll.IsZero():
@@ -963,6 +979,10 @@ func (w *Writer) advance(now time.Time) {
 	}
 	if d := w.pollDue(); !d.IsZero() && !now.Before(d) {
 		w.ask(now)
+		return
+	}
+	if d := w.lookDue(); !d.IsZero() && !now.Before(d) {
+		w.lookNow(now)
 	}
 }
 
@@ -1063,7 +1083,7 @@ func (w *Writer) wake() time.Time {
 		wake = earliest(wake, w.again)
 	case w.phase == ready && !w.waiting():
 		_, next := w.due(time.Time{})
-		wake = earliest(earliest(wake, next), w.pollDue())
+		wake = earliest(earliest(wake, next), earliest(w.pollDue(), w.lookDue()))
 	}
 	return wake
 }

@@ -22,7 +22,7 @@ import (
 // TestWriter plays the transcripts under testdata/writer. Each has a script and what must follow from it. A script line is
 // an instant and an input:
 //
-//	0s    begin [interactive] [no-track] [progress] [dialect=6] [environ=NAME=VALUE]
+//	0s    begin [interactive] [no-track] [progress] [dialect=6] [environ=NAME=VALUE] [drift=4s]
 //	1s    table 1: announce 203.0.113.1/32 100; withdraw 203.0.113.2/32 path=7 neighbor=192.0.2.2
 //	1s    table 1 since=0.5s: announce 203.0.113.1/32 100 serial=2
 //	2s    < done                  a line from ExaBGP
@@ -89,6 +89,11 @@ func (p *player) play(line string) {
 		for word := range strings.FieldsSeq(arg) {
 			if text, ok := strings.CutPrefix(word, "dialect="); ok {
 				if opt.Dialect, err = ParseDialect(text); err != nil {
+					p.t.Fatal(err)
+				}
+			}
+			if text, ok := strings.CutPrefix(word, "drift="); ok {
+				if opt.DriftCheck, err = time.ParseDuration(text); err != nil {
 					p.t.Fatal(err)
 				}
 			}
@@ -243,7 +248,7 @@ func TestWriterPanics(t *testing.T) {
 
 // TestWriterIsPure looks for what would make the same inputs give other outputs.
 func TestWriterIsPure(t *testing.T) {
-	for _, file := range []string{"writer.go", "ribout.go", "decode.go", "encode.go", "dialect.go", "community.go", "route.go"} {
+	for _, file := range []string{"writer.go", "ribout.go", "drift.go", "decode.go", "encode.go", "dialect.go", "community.go", "route.go"} {
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)

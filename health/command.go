@@ -61,12 +61,32 @@ type commandRunner struct {
 	stuck child // killed, but not ended: no further run is started; nil otherwise
 }
 
-// run is one run from its start to its end, or to the end of its time.
+// Runner runs a command like a check, for who is no check: the same environment (but for EXAZK_CHECK and EXAZK_STATE), the same
+// limits, and nothing left behind. It is for one goroutine.
+type Runner struct{ runner *commandRunner }
+
+// Runner makes one of a valid command. timeout bounds each run.
+func (c *Command) Runner(timeout time.Duration) *Runner {
+	return &Runner{c.prepare(options{timeout: timeout}).(*commandRunner)}
+}
+
+// Run runs the command to its end, or until its time is over or ctx is done: then it is killed. extra are KEY=value pairs that win
+// over the daemon's environment; none may have a zero byte.
+func (r *Runner) Run(ctx context.Context, extra []string) Result {
+	return r.runner.once(ctx, environ(os.Environ(), extra))
+}
+
+// run is one run of a check.
 func (c *commandRunner) run(ctx context.Context, state State) Result {
+	return c.once(ctx, environ(os.Environ(), append(slices.Clone(c.env), "EXAZK_STATE="+state.String())))
+}
+
+// once is one run from its start to its end, or to the end of its time.
+func (c *commandRunner) once(ctx context.Context, env []string) Result {
 	if !c.unstuck() {
 		return Result{ExitCode: -1, Err: "the run before was killed and has not ended"}
 	}
-	ch, err := c.start(environ(os.Environ(), c.env, state))
+	ch, err := c.start(env)
 	if err != nil {
 		return Result{ExitCode: -1, Err: err.Error()}
 	}
@@ -150,9 +170,9 @@ func hint(code int) string {
 }
 
 // environ is the environment of a check: see the package documentation.
-func environ(own, extra []string, state State) []string {
+func environ(own, extra []string) []string {
 	const leaked = "exabgp" // ExaBGP's variables, "exabgp_cli_pipe" and "exabgp.api.ack" alike
-	env := make([]string, 0, len(own)+len(extra)+2)
+	env := make([]string, 0, len(own)+len(extra)+1)
 	for _, kv := range own {
 		if len(kv) >= len(leaked) && strings.EqualFold(kv[:len(leaked)], leaked) {
 			continue
@@ -160,6 +180,5 @@ func environ(own, extra []string, state State) []string {
 		env = append(env, kv)
 	}
 	env = append(env, "PWD=/")
-	env = append(env, extra...)
-	return append(env, "EXAZK_STATE="+state.String()) // os/exec takes the last of two equal names
+	return append(env, extra...) // os/exec takes the last of two equal names
 }

@@ -57,7 +57,7 @@ func startProcess(argv, env []string) (child, error) {
 	p.cmd.WaitDelay = pipeDelay                 // counts from the end of the program
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start check: %w", err)
+		return nil, fmt.Errorf("start: %w", err)
 	}
 	go p.wait()
 	return p, nil
@@ -95,7 +95,7 @@ func (p *process) kill(all bool) error {
 		err = errors.Join(err, killSession(p.cmd.Process.Pid))
 	}
 	if err != nil {
-		return fmt.Errorf("kill check: %w", err)
+		return fmt.Errorf("kill: %w", err)
 	}
 	return nil
 }
@@ -103,7 +103,7 @@ func (p *process) kill(all bool) error {
 func (p *process) result() Result {
 	r := Result{ExitCode: -1, Output: p.out.String()}
 	if p.waitErr != nil {
-		r.Err = fmt.Sprintf("wait for check: %v", p.waitErr)
+		r.Err = fmt.Sprintf("wait: %v", p.waitErr)
 		return r
 	}
 	state := p.cmd.ProcessState

@@ -255,7 +255,7 @@ func TestRealMissingShell(t *testing.T) {
 		return startProcess([]string{"/does/not/exist", "-c", "true"}, env)
 	}
 	got := c.once(t.Context())
-	if got.OK || got.ExitCode != -1 || got.TimedOut || !strings.HasPrefix(got.Err, "start check: ") {
+	if got.OK || got.ExitCode != -1 || got.TimedOut || !strings.HasPrefix(got.Err, "start: ") {
 		t.Errorf("got %+v, want a failure to start", got)
 	}
 }
@@ -387,11 +387,11 @@ func TestReapedBySomebodyElse(t *testing.T) {
 	if ch.over() {
 		t.Error("it is over, says who cannot know any more")
 	}
-	if err := ch.kill(false); err == nil || !strings.HasPrefix(err.Error(), "kill check: ") {
+	if err := ch.kill(false); err == nil || !strings.HasPrefix(err.Error(), "kill: ") {
 		t.Errorf("killing it: %v", err)
 	}
 	<-ch.reaped()
-	if r := ch.result(); r.OK || r.ExitCode != -1 || !strings.HasPrefix(r.Err, "wait for check: ") {
+	if r := ch.result(); r.OK || r.ExitCode != -1 || !strings.HasPrefix(r.Err, "wait: ") {
 		t.Errorf("result %+v", r)
 	}
 }

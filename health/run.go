@@ -243,6 +243,9 @@ func (r report) fields() logrus.Fields {
 	return f
 }
 
+// Fields is r for the log.
+func (r Result) Fields() logrus.Fields { return resultFields(r) }
+
 // resultFields is r for the log. The values of reason are: passed, failed, exit-code, timed-out and not-completed.
 func resultFields(r Result) logrus.Fields {
 	f := logrus.Fields{"reason": "failed", "output": r.Output}

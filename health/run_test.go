@@ -396,7 +396,7 @@ func TestResultFields(t *testing.T) {
 
 func TestEnviron(t *testing.T) {
 	own := []string{"PATH=/bin", "exabgp_cli_pipe=/run", "exabgp.api.ack=true", "EXABGP_X=1", "ExaBGP", "EXA=1", "EXAZK_NODE=old"}
-	got := environ(own, []string{"EXAZK_NODE=node1"}, Healthy)
+	got := environ(own, []string{"EXAZK_NODE=node1"})
 	equal(t, "environment", got,
-		[]string{"PATH=/bin", "EXA=1", "EXAZK_NODE=old", "PWD=/", "EXAZK_NODE=node1", "EXAZK_STATE=healthy"})
+		[]string{"PATH=/bin", "EXA=1", "EXAZK_NODE=old", "PWD=/", "EXAZK_NODE=node1"})
 }

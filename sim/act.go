@@ -197,6 +197,8 @@ func (c *cluster) begin(f fault.Fault) {
 		c.flagUntil(h, c.start.Add(f.End()))
 	case fault.Reload:
 		c.reload(h)
+	case fault.ByHand:
+		c.byHand(h)
 	case fault.Failback:
 		c.zk.Put(failbackPath+"/"+h.conf.Node, []byte(`{"by":"sim"}`))
 	default:
@@ -381,6 +383,25 @@ func (c *cluster) reload(h *host) {
 	if l := h.life; l != nil {
 		conf := h.conf
 		l.do(func() { l.post(daemon.Reload{Config: conf}) })
+	}
+}
+
+// byHand has an operator change one of the routes that exazk has something to say about: what the ToR has goes or gets another MED,
+// what it has not comes.
+func (c *cluster) byHand(h *host) {
+	v := c.rand.IntN(c.knobs.Nodes)
+	if h.python != nil || h.life == nil || !h.serves(v) || !h.exabgp.Running() {
+		return
+	}
+	text := fmt.Sprintf("announce route %s next-hop self med 7", vipOf(v))
+	if _, has := h.tor.Route(vipOf(v)); has && c.rand.IntN(2) == 0 {
+		text = "withdraw route " + vipOf(v).String()
+	}
+	c.note(h, "by hand: %s", text)
+	h.hands[v] = c.clock.Now()
+	h.exabgp.ByHand(text)
+	if c.broken.isolated {
+		c.expectMended(h, v)
 	}
 }
 

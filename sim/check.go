@@ -81,31 +81,40 @@ func (c *cluster) changed(h *host) {
 		lastResort := decided && verdict.Reason == daemon.ReasonLastResort
 		if w := &m.sick[v]; w.begins(c, able && has && h.broken() && !lastResort) {
 			w.limit(c, c.detection()+c.writing(h), func() {
-				c.violate("sick", "%s's check fails, and it still announces %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
+				c.unmeddled(h, v, w, func() {
+					c.violate("sick", "%s's check fails, and it still announces %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
+				})
 			})
 		}
 		if w := &m.drained[v]; w.begins(c, drained && has) {
 			w.limit(c, c.knobs.draining()+c.writing(h), func() {
-				c.violate("drained", "%s is drained, and it still announces %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
+				c.unmeddled(h, v, w, func() {
+					c.violate("drained", "%s is drained, and it still announces %s (%v)", h.conf.Node, vipOf(v).Addr(), verdict.Verdict)
+				})
 			})
 		}
 		settles := able && decided && !h.life.leaving
 		if w := &m.stray[v]; w.begins(c, settles && verdict.Action == daemon.Withdraw && has) { // a withdraw is always written
 			w.limit(c, c.writing(h), func() {
 				if h.slow == 0 {
-					c.differs(h, v)
+					c.unmeddled(h, v, w, func() { c.differs(h, v) })
 					return
 				}
-				w.limit(c, 20*time.Second, func() { c.differs(h, v) }) // ExaBGP had acknowledged it, and became slow before it sent it
+				w.limit(c, 20*time.Second, func() { c.unmeddled(h, v, w, func() { c.differs(h, v) }) }) // ExaBGP had acknowledged it, and became slow before it sent it
 			})
 		}
 		if w := &m.missing[v]; w.begins(c, settles && verdict.Action == daemon.Announce && (!has || route.MED != h.med(v, verdict))) {
-			w.limit(c, c.hearing()+c.writing(h), func() { c.differs(h, v) })
+			w.limit(c, c.hearing()+c.writing(h), func() { c.unmeddled(h, v, w, func() { c.differs(h, v) }) })
 		}
 		if w := &m.gone[v]; w.begins(c, able && !h.serves(v) && has && !h.life.leaving) {
 			w.limit(c, c.writing(h)+20*time.Second*time.Duration(min(h.slow, 1)), func() {
-				c.violate("removed", "%s is not configured with %s any more, and its ToR has a route", h.conf.Node, vipOf(v).Addr())
+				c.unmeddled(h, v, w, func() {
+					c.violate("removed", "%s is not configured with %s any more, and its ToR has a route", h.conf.Node, vipOf(v).Addr())
+				})
 			})
+		}
+		if since := h.hands[v]; !since.IsZero() && decided && c.clock.Now().Sub(since) > c.knobs.DriftCheck+2*time.Second && has == (verdict.Action == daemon.Announce) && (!has || route.MED == h.med(v, verdict)) {
+			h.hands[v] = time.Time{}
 		}
 		if idle := (decided && verdict.Action == daemon.Withdraw || !h.serves(v)) && h.alive() && !h.life.leaving; !idle {
 			h.idled[v] = time.Time{}
@@ -122,6 +131,49 @@ func (c *cluster) changed(h *host) {
 	}
 	c.checkClaim(h)
 	c.checkOverdue(h)
+}
+
+// mending is how long it may take exazk to find out that a route was changed by hand, and to write it again: where ExaBGP is slow or was,
+// it looks seldom.
+func (c *cluster) mending(h *host) time.Duration {
+	return c.knobs.DriftCheck + 35*time.Second + c.writing(h)
+}
+
+// meddled says that an operator changed the route to a VIP by hand, and that this need not be mended yet.
+func (c *cluster) meddled(h *host, v int) bool {
+	return !h.hands[v].IsZero() && c.clock.Now().Sub(c.broken.lastNode[h.n]) < c.mending(h)
+}
+
+// unmeddled has late called now, or again and again later while somebody changes the route by hand.
+func (c *cluster) unmeddled(h *host, v int, w *monitor, late func()) {
+	if !c.meddled(h, v) {
+		late()
+		return
+	}
+	w.limit(c, c.mending(h), func() { c.unmeddled(h, v, w, late) })
+}
+
+// expectMended looks whether a route that was changed by hand is what was decided again, in time. Nothing else has happened for long.
+func (c *cluster) expectMended(h *host, v int) {
+	k, l, since := &c.knobs, h.life, c.clock.Now()
+	before, decided := h.verdict(v)
+	bound := k.DriftCheck + time.Second
+	if k.Slow > 2*time.Millisecond || k.Delay > 5*time.Millisecond || k.Refusals > 0 {
+		bound = 4*k.DriftCheck + c.writing(h)
+	}
+	if !decided || before.Action == daemon.Hold || !h.able() || !h.tor.Up() {
+		return
+	}
+	c.clock.After(bound, func() {
+		now, _ := h.verdict(v)
+		if c.broken.lastAny != since || h.life != l || l.leaving || !h.able() || !h.tor.Up() || now.Verdict != before.Verdict {
+			return
+		}
+		route, has := h.tor.Route(vipOf(v))
+		if has != (now.Action == daemon.Announce) || has && route.MED != h.med(v, now) {
+			c.violate("drift", "the route of %s to %s was changed by hand %v ago, and its ToR has %v, MED %d, after %v", h.conf.Node, vipOf(v).Addr(), bound, has, route.MED, now.Verdict)
+		}
+	})
 }
 
 // differs ends the run because a ToR has not what was decided.
@@ -357,7 +409,7 @@ func (c *cluster) could(h *host, v int) bool {
 // excused says that somebody keeps a VIP for itself and is not to be found out.
 func (c *cluster) excused(v int) bool {
 	for _, o := range c.hosts {
-		if o.python != nil && o.owns(v) {
+		if o.python != nil && o.owns(v) || c.meddled(o, v) {
 			return true
 		}
 		if o.owns(v) && o.frozen > 0 && !c.knobs.Keepalives && !c.knobs.Standby {
@@ -505,7 +557,7 @@ func (c *cluster) checkLast(h *host, v int) {
 
 // checkGhost is asked when a ToR has heard of a route. What was withdrawn long ago must not come back, with a new session say.
 func (c *cluster) checkGhost(h *host, v int) {
-	if since := h.idled[v]; h.python == nil && !since.IsZero() && h.alive() && c.clock.Now().Sub(since) > c.writing(h) {
+	if since := h.idled[v]; h.python == nil && !since.IsZero() && !c.meddled(h, v) && h.alive() && c.clock.Now().Sub(since) > c.writing(h) {
 		c.violate("ghost", "the ToR of %s hears of %s, which exazk decided to withdraw %v ago", h.conf.Node, vipOf(v).Addr(), c.clock.Now().Sub(since))
 	}
 }
@@ -572,7 +624,7 @@ func (c *cluster) wrote(h *host, text []byte) {
 		v, ok := c.vipAt(p)
 		if !ok {
 			c.violate("configured-only", "%s wrote %q, which nobody configured", h.conf.Node, line)
-		} else if h.life.reloads.quiet[v] {
+		} else if h.life.reloads.quiet[v] && !c.meddled(h, v) {
 			c.violate("reload", "%s wrote %q after a reload that did not change it", h.conf.Node, line)
 		}
 	}
@@ -643,7 +695,7 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 		return // it finds the end of its ExaBGP in a moment, and its session goes with it
 	}
 	c.checkClaimHeard(l.h, name)
-	if !c.answers(l.h) || l.h.holds(v) {
+	if !c.answers(l.h) || l.h.holds(v) || c.meddled(l.h, v) {
 		return // accepted once written, and it may not have been read; or its end was not heard of yet
 	}
 	c.violate("claim", "%s claims %s before ExaBGP has its route", l.h.conf.Node, name)

@@ -58,6 +58,7 @@ type host struct {
 	routed   []time.Time    // by VIP: since when its ToR has a route; zero while it has none
 	idled    []time.Time    // by VIP: since when exazk has decided to withdraw it, and could; zero while it has not
 	dropped  []time.Time    // by VIP: when an operator took it out of the configuration, the last time
+	hands    [9]time.Time   // by VIP: when an operator changed its route by hand, the last time; zero once that is mended
 	turns    [9][]time.Time // by VIP: when a process of it began or ended to announce, the last times
 	monitors hostMonitors
 }

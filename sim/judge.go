@@ -364,7 +364,7 @@ func (c *cluster) wants(h *host, before, d *daemon.Decision) {
 		if !heard {
 			c.violate("record", "%s's record says that it announces %s, and it knows that no neighbor hears it", h.conf.Node, vipOf(v).Addr())
 		}
-		if routeIn(was, v, c.names[v]).Announced || !c.answers(h) || h.holds(v) {
+		if routeIn(was, v, c.names[v]).Announced || !c.answers(h) || h.holds(v) || c.meddled(h, v) {
 			continue
 		}
 		c.violate("record", "%s's record says that it announces %s before ExaBGP has its route", h.conf.Node, vipOf(v).Addr())
@@ -396,7 +396,7 @@ func (c *cluster) leaves(h *host, exit daemon.Exit) {
 		return
 	}
 	for v := range c.names {
-		if h.holds(v) {
+		if h.holds(v) && !c.meddled(h, v) {
 			c.violate("exit", "exazk of %s ends, and ExaBGP still has its route to %s", h.conf.Node, vipOf(v).Addr())
 		}
 	}

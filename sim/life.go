@@ -128,7 +128,7 @@ func begin(h *host, conf *daemon.Config, pipes *exa.Pipes) *life {
 	l := &life{h: h, conf: conf, pipes: pipes, began: h.c.clock.Now(), known: newKnown(h.c.knobs.Nodes), looks: make([]look, h.c.knobs.Nodes)}
 	l.reloads.quiet = make([]bool, h.c.knobs.Nodes)
 	l.core = daemon.NewCore(conf, id, h.record...)
-	l.writer = exabgp.NewWriter(exabgp.Options{Track: conf.ExaBGP.TrackNeighbors})
+	l.writer = exabgp.NewWriter(exabgp.Options{Track: conf.ExaBGP.TrackNeighbors, DriftCheck: conf.ExaBGP.DriftCheck})
 	store := conf.Store(id)
 	store.Memo = h.c.memo
 	l.store = zkstate.NewMachine(store, discard)

@@ -67,6 +67,8 @@ type Knobs struct {
 	Fall          int           `toml:"fall"`
 	Standby       bool          `toml:"standby"` // backups are announced all the time, worse by their ranks
 	First         bool          `toml:"first"`   // of the backups of an unclaimed VIP only the first living one announces
+
+	DriftCheck time.Duration `toml:"drift_check"` // exazk looks so often at what ExaBGP holds; 0: never
 }
 
 // Plan is a run before it is played.
@@ -146,6 +148,13 @@ func Draw(seed uint64) Plan {
 	if k.Still {
 		p.Faults = still(p.Faults, k.SessionTimeout)
 	}
+	byHand := func(f fault.Fault) bool { return f.Kind == fault.ByHand }
+	if !k.Acks { // without answers it cannot look
+		p.Faults = slices.DeleteFunc(p.Faults, byHand)
+	}
+	if slices.ContainsFunc(p.Faults, byHand) || one(16) { // not in each run: it doubles what is asked of ExaBGP
+		p.Knobs.DriftCheck = 4 * time.Second
+	}
 	return p
 }
 
@@ -162,6 +171,8 @@ var recipes = [][]fault.Kind{
 	{fault.Reload, fault.KillExazk, fault.SeverZK, fault.SickCheck},             // what changed, and what is known about it
 	{fault.Reload, fault.SlowExaBGP, fault.ResetSession, fault.PauseExazk},      // a VIP goes while its route is on its way
 	{fault.Reload, fault.Crash, fault.Maintenance, fault.LinkDown},              // one of those who could take over will not
+	{fault.ByHand, fault.ByHand, fault.SlowExaBGP, fault.KillExazk},             // what is behind exazk's back
+	{fault.ByHand, fault.ResetSession, fault.LinkDown, fault.SickCheck},         // and in a session that was not there yet
 }
 
 // together has some of what breaks one node's check break those of all, at about the same time: what they look at may be one thing.
@@ -351,7 +362,7 @@ func (k *Knobs) config(n, variant int) *daemon.Config {
 	}
 	cfg := &daemon.Config{Node: node, Services: []daemon.Service{s}}
 	cfg.ZooKeeper.SessionTimeout = k.SessionTimeout
-	cfg.ExaBGP.TrackNeighbors = true
+	cfg.ExaBGP.TrackNeighbors, cfg.ExaBGP.DriftCheck = true, k.DriftCheck
 	if ch.listed {
 		cfg.ExaBGP.Neighbors = []netip.Addr{peerOf(n)}
 	}

@@ -27,6 +27,7 @@ type job struct {
 	lines   []*line // then one a step, with "done" behind the last
 	begun   bool
 	over    bool // the last step was made, and the next finds the end
+	other   bool // another process asked for it, which gets the reply
 }
 
 // formated is how ExaBGP brings a command into form (configuration/core/format.py).
@@ -110,7 +111,7 @@ func (x *ExaBGP) step(j *job) {
 			j.lines = j.lines[1:]
 			return
 		}
-		x.reply(lineDone)
+		x.answer(j, lineDone)
 		x.queue = x.queue[1:] // the end shows in the same step
 		return
 	}
@@ -123,6 +124,17 @@ func (x *ExaBGP) step(j *job) {
 	default:
 		x.change(j)
 	}
+}
+
+// ByHand is a route command of another process: exabgpcli is one.
+func (x *ExaBGP) ByHand(text string) {
+	x.after(x.lag(), func() {
+		if text = formated(text); dispatch(text) != "announce route" && dispatch(text) != "withdraw route" {
+			panic("bug: not modelled: " + strconv.Quote(text))
+		}
+		x.queue = append(x.queue, job{command: dispatch(text), text: text, other: true})
+		x.wake(0)
+	})
 }
 
 func (x *ExaBGP) change(j *job) {
@@ -140,7 +152,7 @@ func (x *ExaBGP) change(j *job) {
 	case silent: // an exception in the handler is logged, and nothing is answered
 		j.over = true
 	default:
-		x.reply(lineError)
+		x.answer(j, lineError)
 		j.over = true
 	}
 }
@@ -417,6 +429,13 @@ func parseExtended(text string) (string, string) {
 		return text, number(parts[2], 16)
 	}
 	return text, number(parts[2], 32)
+}
+
+// answer is the reply to a command, if it is our process's.
+func (x *ExaBGP) answer(j *job, text string) {
+	if !j.other {
+		x.reply(text)
+	}
 }
 
 // reply says "done" or "error", unless "exabgp.api.ack" is false.

@@ -44,13 +44,14 @@ const (
 	Until                     // the same, but it ends by what is written in it
 	Failback                  // an operator's word to take VIPs back. A moment
 	Reload                    // exazk takes another configuration over while it runs. A moment
+	ByHand                    // an operator gives ExaBGP a command for one of exazk's routes. A moment
 	kinds
 )
 
 var names = [kinds]string{
 	"crash", "kill-exazk", "term-exazk", "pause-exazk", "reconfigure", "kill-exabgp", "restart-exabgp", "pause-exabgp", "slow-exabgp",
 	"sick-check", "hang-check", "flap-check", "link-down", "silent-link", "reset-session", "cut-zk", "cut-server", "sever-zk", "isolate",
-	"kill-server", "pause-server", "kill-ensemble", "pause-ensemble", "roll-ensemble", "lag-server", "maintenance", "until", "failback", "reload",
+	"kill-server", "pause-server", "kill-ensemble", "pause-ensemble", "roll-ensemble", "lag-server", "maintenance", "until", "failback", "reload", "by-hand",
 }
 
 func (k Kind) String() string { return names[k] }
@@ -67,7 +68,7 @@ func (k Kind) Planned() bool {
 // Moment says that it has no length.
 func (k Kind) Moment() bool {
 	switch k {
-	case KillExazk, TermExazk, Reconfigure, ResetSession, SeverZK, Failback, Reload:
+	case KillExazk, TermExazk, Reconfigure, ResetSession, SeverZK, Failback, Reload, ByHand:
 		return true
 	}
 	return false

@@ -30,13 +30,14 @@ const (
 	removed    = "removed: a VIP that was taken out of the configuration is withdrawn"
 	first      = "first: with backups = \"first\" one backup announces"
 	loss       = "loss: on_zk_loss is obeyed when zk_loss_after has passed"
+	drift      = "drift: a route that was changed by hand is what was decided again in time"
 	planned    = "planned: nobody notices what operators mean"
 )
 
 // All lists the mutants, those of one package next to each other. It is made anew for each caller.
 func All() []Mutant {
 	var all []Mutant
-	for _, some := range [][]Mutant{policy(), knowledge(), timers(), handover(), neighbors(), routes(), writer(), session(), readings(), checks(), ranks(), reloads()} {
+	for _, some := range [][]Mutant{policy(), knowledge(), timers(), handover(), neighbors(), routes(), writer(), looks(), session(), readings(), checks(), ranks(), reloads()} {
 		all = append(all, some...)
 	}
 	return all
@@ -365,6 +366,37 @@ func routes() []Mutant {
 	}
 }
 
+// looks is about what was changed behind exazk's back.
+func looks() []Mutant {
+	const file = "exabgp/drift.go"
+	return []Mutant{
+		{
+			Name: "drift-looked-for-once", File: file, Expect: drift,
+			What: "after the first look there is no other for an hour: what is changed by hand stays",
+			Old:  `w.look.at, w.look.failed = now.Add(pause), 0`,
+			New:  `w.look.at, w.look.failed = now.Add(pause+time.Hour), 0`,
+		},
+		{
+			Name: "drift-not-repaired", File: file, Expect: reason,
+			What: "drift is told and not repaired",
+			Old:  `e.taken, e.ours = "", true`,
+			New:  `e.ours = true`,
+		},
+		{
+			Name: "drift-of-med", File: file, Expect: reason,
+			What: "a route that was announced by hand with another MED passes for ours",
+			Old:  `got["med"] == strconv.FormatUint(uint64(r.MED), 10) && `,
+			New:  ``,
+		},
+		{
+			Name: "drift-of-withdraws", File: file, Expect: reason,
+			What: "a route that was announced by hand and is wanted by nobody stays",
+			Old:  `case r.route.Withdraw, !r.shows(h):`,
+			New:  `case !r.route.Withdraw && !r.shows(h):`,
+		},
+	}
+}
+
 // writer is about the commands for ExaBGP.
 func writer() []Mutant {
 	const file = "exabgp/writer.go"
@@ -424,7 +456,7 @@ func writer() []Mutant {
 			Name: "adj-rib-out-incomplete", File: file, Expect: reason,
 			What: "where ExaBGP is too slow to say what it holds, it counts as holding nothing: routes of the last life are not withdrawn",
 			Old: `w.ribOut.faulty = "no answer in time"
-		w.despair()`,
+		w.despair(now)`,
 			New: `w.conclude(now)`,
 		},
 	}

@@ -16,6 +16,7 @@ import (
 // unable lists what the lab cannot do, and why.
 var unable = map[fault.Kind]string{
 	fault.LagServer: "a delay of a server's packets would delay its clients and the elections as well, and a server that is only behind cannot be had from outside",
+	fault.ByHand:    "its rules take every route for one that a node has decided on",
 	fault.Reload:    "its rules know no other configuration of a process that runs; reconfigure starts another one",
 }
 

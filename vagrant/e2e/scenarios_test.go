@@ -59,6 +59,7 @@ func TestTOML(t *testing.T) {
 		act{"management link is pulled", managementPulled},
 		act{"ToR falls silent", torSilent},
 		act{"exabgp stands still", exabgpFreezes},
+		act{"routes are changed by hand", changedByHand},
 	)
 }
 
@@ -178,6 +179,56 @@ func maintained(lb string) func(*scene) {
 			s.steady()
 		})
 	}
+}
+
+// changedByHand: what an operator does to exazk's routes with exabgpcli is undone within 5 s. The claim stays, so nobody else comes in.
+func changedByHand(s *scene) {
+	const mended = 5 * time.Second
+	own, other := lab.VIPs()[vip1].String()+"/32", lab.VIPs()[vip1+1].String()+"/32"
+	exabgpcli := func(command string) {
+		_, err := s.lab.Host(victim).Run(s.Context(), append([]string{"exabgpcli"}, strings.Fields(command)...)...)
+		s.must(err)
+	}
+	s.during("withdrawn", allowance{vip1, mended}, func() {
+		exabgpcli("withdraw route " + own)
+		s.until(time.Second, "it is withdrawn", s.absent(leaf, vip1))
+		s.until(mended, "it is back", s.steadyNow)
+	})
+	s.during("announced with another MED", nothing, func() {
+		exabgpcli("announce route " + own + " next-hop self med 7")
+		s.until(time.Second, "it is another one", func() error { return s.med(7) })
+		s.until(mended, "it is what it was", func() error { return s.med(lab.OwnerMED) })
+	})
+	s.during("announced though another node has it", nothing, func() {
+		exabgpcli("announce route " + other + " next-hop self med 7")
+		s.until(time.Second, "it is there", func() error {
+			if s.absent(leaf, vip1+1)() == nil {
+				return errors.New("it is absent")
+			}
+			return nil
+		})
+		s.until(mended, "it is gone", s.absent(leaf, vip1+1))
+	})
+	for _, want := range []string{`have="no route"`, `have="next-hop self med 7"`, "exabgp holds what it acknowledged"} {
+		s.until(mended, "the log has "+want, func() error {
+			if !strings.Contains(s.said(victim), want) {
+				return errors.New("it has not")
+			}
+			return nil
+		})
+	}
+}
+
+// med says what keeps the victim's leaf from having its VIP with a MED.
+func (s *scene) med(want uint32) error {
+	t, err := s.lab.Routes(leaf)
+	if err != nil {
+		return err
+	}
+	if paths := t.For(lab.VIPs()[vip1]); len(paths) != 1 || paths[0].MED != want {
+		return fmt.Errorf("%s has %+v, want MED %d", leaf, paths, want)
+	}
+	return nil
 }
 
 // hostCrashes: the others learn of it only by the end of its session.

@@ -201,6 +201,7 @@ func defaultsInForce(t *testing.T) map[string]string {
 		head + service + "check.dns = {server = \"127.0.0.1:53\", name = \"example.org\"}\n",
 		head + strings.Replace(service, "authoritative", "backup_for", 1) + "check.file.path = \"/x\"\n",
 		head + service + "check.systemd.unit = \"x.service\"\n",
+		head + "[[hook]]\ncommand = \"true\"\n" + service + check,
 		head + "exabgp.local_as = 65101\n" + service + "backup = \"standby\"\nnodes = [\"NODE\"]\n" + check,
 	} {
 		cfg, err := ParseConfig("file", text)

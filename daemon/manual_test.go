@@ -240,7 +240,11 @@ func flatten(tree map[string]any, at string, out map[string]string) {
 				flatten(table, at, out)
 			}
 		case []any:
-			out[at] = fmt.Sprint(v)
+			words := make([]string, len(v))
+			for i, word := range v {
+				words[i] = fmt.Sprintf("%#v", word)
+			}
+			out[at] = "[" + strings.Join(words, ", ") + "]"
 		case string:
 			out[at] = ""
 			if v != "" {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,13 +17,9 @@ const check = "/usr/local/bin/check_local_nginx.sh"
 // TestPolicies plays with what is off by default: a last resort, GRACEFUL_SHUTDOWN, and a return by an operator's word.
 func TestPolicies(t *testing.T) {
 	policies := func(node int) string {
-		text, err := os.ReadFile(filepath.Join(place.root, "configs", fmt.Sprintf("apex-node%d.toml", node)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Replace(string(text), "[service.check]", "last_resort = true\ndrain_style = \"gshut\"\nfailback = \"manual\"\n[service.check]", 1)
+		return strings.Replace(sample("apex-node%d.toml", node), "[service.check]", "last_resort = true\ndrain_style = \"gshut\"\nfailback = \"manual\"\n[service.check]", 1)
 	}
-	newStage(t, "policies", 4*time.Second, lab.Options{ExazkTOML: policies}).play(t,
+	playOnBoth(t, "policies", 4*time.Second, lab.Options{ExazkTOML: policies},
 		act{"steady state", steadyState},
 		act{"all checks fail", allChecksFail},
 		act{"drain with GRACEFUL_SHUTDOWN", drainedGracefully},

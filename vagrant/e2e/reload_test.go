@@ -26,12 +26,12 @@ const settled = time.Second
 
 // TestReload changes the file of a node under its running exazk, and while it is dead.
 func TestReload(t *testing.T) {
-	newStage(t, "reload", 4*time.Second, lab.Options{ExazkTOML: func(node int) string {
+	playOnBoth(t, "reload", 4*time.Second, lab.Options{ExazkTOML: func(node int) string {
 		if node == 1 {
 			return owning(node, append(lab.VIPs()[:1], extras...)...)
 		}
 		return owning(node, lab.VIPs()[node-1])
-	}}).play(t,
+	}},
 		act{"a VIP leaves the file and returns", vipLeaves},
 		act{"a VIP moves to another node", vipMoves},
 		act{"a broken file", brokenFile},
@@ -41,17 +41,13 @@ func TestReload(t *testing.T) {
 
 // owning is the sample file of a node with those authoritative VIPs. It backs up every other VIP of the lab.
 func owning(node int, vips ...netip.Addr) string {
-	text, err := os.ReadFile(filepath.Join(place.root, "configs", fmt.Sprintf("apex-node%d.toml", node)))
-	if err != nil {
-		panic(fmt.Sprintf("bug: the lab without its sample files: %v", err))
-	}
 	var backups []netip.Addr
 	for _, vip := range lab.VIPs() {
 		if !slices.Contains(vips, vip) {
 			backups = append(backups, vip)
 		}
 	}
-	lines := strings.SplitAfter(string(text), "\n")
+	lines := strings.SplitAfter(sample("apex-node%d.toml", node), "\n")
 	for i, line := range lines {
 		switch {
 		case strings.HasPrefix(line, "authoritative = "):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,7 +38,7 @@ var bystanders = []string{"lb2", "lb3"}
 
 // TestTOML plays everything on nodes that read the sample TOML files, with a session timeout of 4 s.
 func TestTOML(t *testing.T) {
-	newStage(t, "toml", 4*time.Second, lab.Options{}).play(t,
+	playOnBoth(t, "toml", 4*time.Second, lab.Options{},
 		act{"steady state", steadyState},
 		act{"check fails", checkFails(victim)},
 		act{"maintenance", maintained(victim)},
@@ -68,6 +69,9 @@ func steadyState(s *scene) {
 	})
 	for i, vip := range lab.VIPs() {
 		lb := lab.Balancers()[i]
+		if !regexp.MustCompile(`event=dialect .*to=` + regexp.QuoteMeta(s.stage.exabgp.dialect) + `\n`).MatchString(s.said(lb)) {
+			s.Errorf("%s does not speak to %s", lb, s.stage.exabgp.name)
+		}
 		s.leafTable(lb, i)
 		s.claim(i)
 		s.record(i)

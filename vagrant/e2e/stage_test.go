@@ -19,28 +19,74 @@ import (
 // stage is one kind of cluster, and the lab that it runs on at the moment.
 type stage struct {
 	name    string
+	exabgp  exabgp
 	options lab.Options
 	session time.Duration // session timeout of its nodes
 	lab     *lab.Lab      // nil until the first scenario, and after one that failed
+}
+
+// exabgps are the versions that all scenarios are played on: those of Debian 12 and of Debian sid.
+var exabgps = []exabgp{
+	{"ExaBGP 4.2.21", "4.2", func() ([]string, error) { return []string{"/usr/sbin/exabgp"}, nil }},
+	{"ExaBGP 5", "5", lab.ExaBGP5},
+}
+
+// exabgp is one version of it. The command comes before the path of the configuration; its error says why there is none.
+type exabgp struct {
+	name, dialect string
+	command       func() ([]string, error)
+}
+
+// onBoth runs a test on each version, both at the same time: the scenarios wait most of it, and a lab hardly needs a processor
+// meanwhile.
+func onBoth(t *testing.T, test func(t *testing.T, v exabgp, command []string)) {
+	for _, v := range exabgps {
+		t.Run(v.name, func(t *testing.T) {
+			if place.missing != "" {
+				t.Skip(place.missing)
+			}
+			command, err := v.command()
+			if err != nil {
+				t.Skip(err)
+			}
+			t.Parallel()
+			test(t, v, command)
+		})
+	}
+}
+
+// playOnBoth plays scenarios one after the other in a lab of each version. What options have as ExaBGPCommand is put before that
+// of the version.
+func playOnBoth(t *testing.T, name string, session time.Duration, options lab.Options, acts ...act) {
+	onBoth(t, func(t *testing.T, v exabgp, command []string) {
+		o := options
+		o.ExaBGPCommand = slices.Concat(o.ExaBGPCommand, command)
+		newStage(t, name, v, session, o).play(t, acts...)
+	})
+}
+
+// sample is the text of a node's sample configuration; the node's number is in the file's name.
+func sample(name string, node int) string {
+	text, err := os.ReadFile(filepath.Join(place.root, "configs", fmt.Sprintf(name, node)))
+	if err != nil {
+		panic(fmt.Sprintf("bug: the lab without its sample files: %v", err))
+	}
+	return string(text)
 }
 
 // serverTick is ZooKeeper's tickTime in the lab: a session ends at most that much after its timeout.
 const serverTick = 100 * time.Millisecond
 
 // margin is what a failover may take beyond the time in which the failure is detected: the others read, announce, and the
-// fabric converges. It is far more than that takes, for the machine is busy with nine hosts.
+// fabric converges. It is far more than that takes, for the machine is busy with two labs.
 const margin = 900 * time.Millisecond
 
 // noticed is how long the others may need to take a VIP over from a node that fell silent.
 func (st *stage) noticed() time.Duration { return st.session + serverTick + margin }
 
-// newStage makes a stage, or skips the test where there can be none. The lab goes with the test.
-func newStage(t *testing.T, name string, session time.Duration, options lab.Options) *stage {
-	t.Helper()
-	if place.missing != "" {
-		t.Skip(place.missing)
-	}
-	st := &stage{name: name, options: options, session: session}
+// newStage makes a stage whose lab goes with the test.
+func newStage(t *testing.T, name string, v exabgp, session time.Duration, options lab.Options) *stage {
+	st := &stage{name: name + ", " + v.name, exabgp: v, options: options, session: session}
 	t.Cleanup(func() {
 		if st.lab != nil {
 			if err := st.lab.Down(); err != nil {

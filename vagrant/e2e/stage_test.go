@@ -84,6 +84,10 @@ const margin = 900 * time.Millisecond
 // noticed is how long the others may need to take a VIP over from a node that fell silent.
 func (st *stage) noticed() time.Duration { return st.session + serverTick + margin }
 
+// believed is how long a node that was kept from ZooKeeper does not believe that nobody claims a VIP. One whose first session came
+// late was kept from it, too, which happens where the machine is busy with building the labs.
+func (st *stage) believed() time.Duration { return st.session + st.session/2 + time.Second }
+
 // newStage makes a stage whose lab goes with the test.
 func newStage(t *testing.T, name string, v exabgp, session time.Duration, options lab.Options) *stage {
 	st := &stage{name: name + ", " + v.name, exabgp: v, options: options, session: session}
@@ -97,11 +101,11 @@ func newStage(t *testing.T, name string, v exabgp, session time.Duration, option
 	return st
 }
 
-// raise builds the lab if there is none.
-func (st *stage) raise(t *testing.T) {
+// raise builds the lab if there is none, and says whether it did.
+func (st *stage) raise(t *testing.T) bool {
 	t.Helper()
 	if st.lab != nil {
-		return
+		return false
 	}
 	o := st.options
 	o.Prefix = newPrefix()
@@ -118,6 +122,7 @@ func (st *stage) raise(t *testing.T) {
 		t.Fatal(err)
 	}
 	st.lab = l
+	return true
 }
 
 // act is one scenario, told in the words of scene.
@@ -130,7 +135,7 @@ type act struct {
 func (st *stage) play(t *testing.T, acts ...act) {
 	for _, a := range acts {
 		t.Run(a.name, func(t *testing.T) {
-			st.raise(t)
+			fresh := st.raise(t)
 			s := &scene{T: t, stage: st, lab: st.lab, name: a.name}
 			defer func() {
 				if t.Failed() {
@@ -142,6 +147,9 @@ func (st *stage) play(t *testing.T, acts ...act) {
 				}
 			}()
 			s.steady()
+			if fresh { // the first act shall not meet a node that takes nothing over yet
+				s.throughout(st.believed(), "steady state", s.steadyNow)
+			}
 			a.play(s)
 			s.steady()
 		})

@@ -14,6 +14,9 @@ import (
 // check is where the sample configurations have the check of each load balancer.
 const check = "/usr/local/bin/check_local_nginx.sh"
 
+// waiting is in the record of an owner that waits for an operator's word.
+const waiting = `"reason":"failback-manual"`
+
 // TestPolicies plays with what is off by default: a last resort, GRACEFUL_SHUTDOWN, and a return by an operator's word.
 func TestPolicies(t *testing.T) {
 	policies := func(node int) string {
@@ -49,7 +52,7 @@ func allChecksFail(s *scene) {
 		s.repaired(all[2])
 		for i, lb := range []string{all[0], all[2]} { // failback = "manual"
 			vip := 2 * i
-			s.until(10*time.Second, lb+" waits", s.waits(vip))
+			s.until(10*time.Second, lb+" waits", s.recorded(vip, waiting))
 			s.must(s.lab.ZKCreate("/exabgp/failback/apex/"+node(vip), nil))
 		}
 		s.steady()
@@ -58,21 +61,16 @@ func allChecksFail(s *scene) {
 
 // allSick wants every record to say that the check fails, and one at least to raise the alarm.
 func (s *scene) allSick() error {
-	alarm := false
+	alarm := errors.New("no record says last_resort")
 	for vip := range lab.VIPs() {
-		data, _, err := s.lab.ZKGet(records + "/" + node(vip))
-		if err != nil {
+		if err := s.recorded(vip, `"health":"unhealthy"`)(); err != nil {
 			return err
 		}
-		if !strings.Contains(string(data), `"health":"unhealthy"`) {
-			return fmt.Errorf("%s says %s", node(vip), data)
+		if s.recorded(vip, `"last_resort":true`)() == nil {
+			alarm = nil
 		}
-		alarm = alarm || strings.Contains(string(data), `"last_resort":true`)
 	}
-	if !alarm {
-		return errors.New("no record says last_resort")
-	}
-	return nil
+	return alarm
 }
 
 func (s *scene) everyVIPHasARoute() error {
@@ -92,17 +90,6 @@ func (s *scene) everyVIPHasARoute() error {
 func (s *scene) repaired(lb string) {
 	s.Helper()
 	s.must(s.lab.Host(lb).CopyFile(filepath.Join(place.root, "configs", "check_local_nginx.sh"), check, 0o755))
-}
-
-// waits says what keeps the owner of a VIP from waiting for an operator's word.
-func (s *scene) waits(vip int) func() error {
-	return func() error {
-		data, _, err := s.lab.ZKGet(records + "/" + node(vip))
-		if err == nil && !strings.Contains(string(data), `"reason":"failback-manual"`) {
-			err = fmt.Errorf("%s says %s", node(vip), data)
-		}
-		return err
-	}
 }
 
 // drainedGracefully: routers are asked to move before the route goes (RFC 8326).
@@ -136,7 +123,7 @@ func returnsByWord(s *scene) {
 	})
 	s.during("check succeeds", nothing, func() {
 		s.must(s.lab.StartWeb(s.Context(), victim))
-		s.until(5*time.Second, "it waits", s.waits(vip1))
+		s.until(5*time.Second, "it waits", s.recorded(vip1, waiting))
 		s.throughout(2*time.Second, "the others keep it", s.absent(leaf, vip1))
 	})
 	s.during("the word is given", nothing, func() {

@@ -14,7 +14,7 @@ import (
 // TestCommandLine plays on nodes that are given their service on the command line of the Python tool, as it stands in the
 // ExaBGP configuration of those who used that. The session timeout has no option there: it is the default, 10 s.
 func TestCommandLine(t *testing.T) {
-	playOnBoth(t, "command line", 10*time.Second, lab.Options{ExaBGPConf: confRunning(commandLine)},
+	newStage(t, "command line", 10*time.Second, lab.Options{ExaBGPConf: confRunning(commandLine)}).play(t,
 		act{"steady state", steadyState},
 		act{"check fails", checkFails(victim)},
 		act{"maintenance", maintained(victim)},
@@ -59,7 +59,7 @@ func TestMixed(t *testing.T) {
 	if err := exec.Command("/usr/bin/python3", "-c", "import kazoo").Run(); err != nil {
 		t.Skipf("/usr/bin/python3 or its module kazoo is missing (Debian package python3-kazoo): %v", err)
 	}
-	playOnBoth(t, "mixed", 10*time.Second, lab.Options{
+	newStage(t, "mixed", 10*time.Second, lab.Options{
 		ExaBGPConf: confRunning(func(node int) string {
 			if node == 3 {
 				return "/usr/local/bin/standin.py" + vipFlags(node, " --own ", " --other ") +
@@ -70,7 +70,7 @@ func TestMixed(t *testing.T) {
 		Prepare: func(l *lab.Lab) error {
 			return l.Host("lb3").CopyFile("testdata/standin.py", "/usr/local/bin/standin.py", 0o755)
 		},
-	},
+	}).play(t,
 		act{"steady state", mixedSteadyState},
 		act{"the stand-in's host crashes", standInCrashes},
 		act{"the stand-in's check fails", checkFails("lb3")},
@@ -120,7 +120,7 @@ func standInCrashes(s *scene) {
 // TestNoAcknowledgements plays with an ExaBGP on lb1 that answers no command, as "ack = false" in its settings makes it.
 func TestNoAcknowledgements(t *testing.T) {
 	const wrapper = `if [ "$(hostname)" = lb1 ]; then export exabgp_api_ack=false; fi; exec "$@"`
-	playOnBoth(t, "no acks", 4*time.Second, lab.Options{ExaBGPCommand: []string{"/bin/sh", "-c", wrapper, "sh"}},
+	newStage(t, "no acks", 4*time.Second, lab.Options{ExaBGPCommand: []string{"/bin/sh", "-c", wrapper, "sh"}}).play(t,
 		act{"steady state", steadyState},
 		act{"check fails", checkFails(victim)},
 		act{"maintenance", maintained(victim)},

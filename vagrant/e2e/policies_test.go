@@ -22,7 +22,7 @@ func TestPolicies(t *testing.T) {
 	policies := func(node int) string {
 		return strings.Replace(sample("apex-node%d.toml", node), "[service.check]", "last_resort = true\ndrain_style = \"gshut\"\nfailback = \"manual\"\n[service.check]", 1)
 	}
-	playOnBoth(t, "policies", 4*time.Second, lab.Options{ExazkTOML: policies},
+	newStage(t, "policies", 4*time.Second, lab.Options{ExazkTOML: policies}).play(t,
 		act{"steady state", steadyState},
 		act{"all checks fail", allChecksFail},
 		act{"drain with GRACEFUL_SHUTDOWN", drainedGracefully},

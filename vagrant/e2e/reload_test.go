@@ -26,12 +26,12 @@ const settled = time.Second
 
 // TestReload changes the file of a node under its running exazk, and while it is dead.
 func TestReload(t *testing.T) {
-	playOnBoth(t, "reload", 4*time.Second, lab.Options{ExazkTOML: func(node int) string {
+	newStage(t, "reload", 4*time.Second, lab.Options{ExazkTOML: func(node int) string {
 		if node == 1 {
 			return owning(node, append(lab.VIPs()[:1], extras...)...)
 		}
 		return owning(node, lab.VIPs()[node-1])
-	}},
+	}}).play(t,
 		act{"a VIP leaves the file and returns", vipLeaves},
 		act{"a VIP moves to another node", vipMoves},
 		act{"a broken file", brokenFile},

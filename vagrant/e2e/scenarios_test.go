@@ -38,7 +38,7 @@ var bystanders = []string{"lb2", "lb3"}
 
 // TestTOML plays everything on nodes that read the sample TOML files, with a session timeout of 4 s.
 func TestTOML(t *testing.T) {
-	playOnBoth(t, "toml", 4*time.Second, lab.Options{},
+	newStage(t, "toml", 4*time.Second, lab.Options{}).play(t,
 		act{"steady state", steadyState},
 		act{"check fails", checkFails(victim)},
 		act{"maintenance", maintained(victim)},

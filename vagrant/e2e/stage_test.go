@@ -19,8 +19,8 @@ import (
 // stage is one kind of cluster, and the lab that it runs on at the moment.
 type stage struct {
 	name    string
-	exabgp  exabgp
-	options lab.Options
+	exabgp  exabgp        // play sets it
+	options lab.Options   // its ExaBGPCommand comes before that of the version
 	session time.Duration // session timeout of its nodes
 	lab     *lab.Lab      // nil until the first scenario, and after one that failed
 }
@@ -37,14 +37,11 @@ type exabgp struct {
 	command       func() ([]string, error)
 }
 
-// onBoth runs a test on each version, both at the same time: the scenarios wait most of it, and a lab hardly needs a processor
-// meanwhile.
+// onBoth runs a test on each version, both at the same time: a scenario waits most of its time, and an idle lab hardly needs a
+// processor.
 func onBoth(t *testing.T, test func(t *testing.T, v exabgp, command []string)) {
 	for _, v := range exabgps {
 		t.Run(v.name, func(t *testing.T) {
-			if place.missing != "" {
-				t.Skip(place.missing)
-			}
 			command, err := v.command()
 			if err != nil {
 				t.Skip(err)
@@ -53,16 +50,6 @@ func onBoth(t *testing.T, test func(t *testing.T, v exabgp, command []string)) {
 			test(t, v, command)
 		})
 	}
-}
-
-// playOnBoth plays scenarios one after the other in a lab of each version. What options have as ExaBGPCommand is put before that
-// of the version.
-func playOnBoth(t *testing.T, name string, session time.Duration, options lab.Options, acts ...act) {
-	onBoth(t, func(t *testing.T, v exabgp, command []string) {
-		o := options
-		o.ExaBGPCommand = slices.Concat(o.ExaBGPCommand, command)
-		newStage(t, name, v, session, o).play(t, acts...)
-	})
 }
 
 // sample is the text of a node's sample configuration; the node's number is in the file's name.
@@ -88,17 +75,13 @@ func (st *stage) noticed() time.Duration { return st.session + serverTick + marg
 // late was kept from it, too, which happens where the machine is busy with building the labs.
 func (st *stage) believed() time.Duration { return st.session + st.session/2 + time.Second }
 
-// newStage makes a stage whose lab goes with the test.
-func newStage(t *testing.T, name string, v exabgp, session time.Duration, options lab.Options) *stage {
-	st := &stage{name: name + ", " + v.name, exabgp: v, options: options, session: session}
-	t.Cleanup(func() {
-		if st.lab != nil {
-			if err := st.lab.Down(); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	return st
+// newStage makes a stage, or skips the test where there can be none.
+func newStage(t *testing.T, name string, session time.Duration, options lab.Options) *stage {
+	t.Helper()
+	if place.missing != "" {
+		t.Skip(place.missing)
+	}
+	return &stage{name: name, options: options, session: session}
 }
 
 // raise builds the lab if there is none, and says whether it did.
@@ -131,8 +114,25 @@ type act struct {
 	play func(*scene)
 }
 
-// play plays scenarios one after the other. The lab of one that failed is not used again.
+// play plays scenarios on both versions. The labs go with the tests.
 func (st *stage) play(t *testing.T, acts ...act) {
+	onBoth(t, func(t *testing.T, v exabgp, command []string) {
+		on := *st
+		on.name, on.exabgp = st.name+", "+v.name, v
+		on.options.ExaBGPCommand = slices.Concat(st.options.ExaBGPCommand, command)
+		t.Cleanup(func() {
+			if on.lab != nil {
+				if err := on.lab.Down(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		on.playAll(t, acts)
+	})
+}
+
+// playAll plays scenarios one after the other. The lab of one that failed is not used again.
+func (st *stage) playAll(t *testing.T, acts []act) {
 	for _, a := range acts {
 		t.Run(a.name, func(t *testing.T) {
 			fresh := st.raise(t)

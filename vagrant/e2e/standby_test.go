@@ -15,7 +15,7 @@ const fabric = 500 * time.Millisecond
 // TestStandby plays with backups that announce all the time. The fabric fails over by itself as soon as a router misses a
 // route, ZooKeeper or not, and what is planned costs nothing as ever.
 func TestStandby(t *testing.T) {
-	playOnBoth(t, "standby", 4*time.Second, lab.Options{Standby: true},
+	newStage(t, "standby", 4*time.Second, lab.Options{Standby: true}).play(t,
 		act{"steady state", standbySteady},
 		act{"host is lost", standbyHostLost},
 		act{"link to ToR is pulled", standbyLinkPulled},

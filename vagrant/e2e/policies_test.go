@@ -14,6 +14,9 @@ import (
 // check is where the sample configurations have the check of each load balancer.
 const check = "/usr/local/bin/check_local_nginx.sh"
 
+// failback is where the word is given.
+const failback = "/exabgp/failback/apex"
+
 // waiting is in the record of an owner that waits for an operator's word.
 const waiting = `"reason":"failback-manual"`
 
@@ -22,12 +25,28 @@ func TestPolicies(t *testing.T) {
 	policies := func(node int) string {
 		return strings.Replace(sample("apex-node%d.toml", node), "[service.check]", "last_resort = true\ndrain_style = \"gshut\"\nfailback = \"manual\"\n[service.check]", 1)
 	}
-	newStage(t, "policies", 4*time.Second, lab.Options{ExazkTOML: policies}).play(t,
+	st := newStage(t, "policies", 4*time.Second, lab.Options{ExazkTOML: policies})
+	st.begin = calledIn
+	st.play(t,
 		act{"steady state", steadyState},
 		act{"all checks fail", allChecksFail},
 		act{"drain with GRACEFUL_SHUTDOWN", drainedGracefully},
 		act{"return by word", returnsByWord},
 	)
+}
+
+// calledIn gives the word to the owners that wait for it: where the machine is busy, a node may start so late that the others announce
+// its VIP already.
+func calledIn(s *scene) {
+	s.until(60*time.Second, "steady state", func() error {
+		err := s.steadyNow()
+		for vip := range lab.VIPs() {
+			if err != nil && s.recorded(vip, waiting)() == nil {
+				s.must(s.lab.ZKCreate(failback+"/"+node(vip), nil))
+			}
+		}
+		return err
+	})
 }
 
 // allChecksFail, because of something that they share; the service itself works. Nobody withdraws the last route of a VIP,
@@ -53,7 +72,7 @@ func allChecksFail(s *scene) {
 		for i, lb := range []string{all[0], all[2]} { // failback = "manual"
 			vip := 2 * i
 			s.until(10*time.Second, lb+" waits", s.recorded(vip, waiting))
-			s.must(s.lab.ZKCreate("/exabgp/failback/apex/"+node(vip), nil))
+			s.must(s.lab.ZKCreate(failback+"/"+node(vip), nil))
 		}
 		s.steady()
 	})
@@ -127,7 +146,7 @@ func returnsByWord(s *scene) {
 		s.throughout(2*time.Second, "the others keep it", s.absent(leaf, vip1))
 	})
 	s.during("the word is given", nothing, func() {
-		s.must(s.lab.ZKCreate("/exabgp/failback/apex/"+node(vip1), nil))
+		s.must(s.lab.ZKCreate(failback+"/"+node(vip1), nil))
 		s.steady()
 	})
 }

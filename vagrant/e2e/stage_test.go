@@ -22,6 +22,7 @@ type stage struct {
 	exabgp  exabgp        // play sets it
 	options lab.Options   // its ExaBGPCommand comes before that of the version
 	session time.Duration // session timeout of its nodes
+	begin   func(*scene)  // what an operator does to a new lab, if anything
 	lab     *lab.Lab      // nil until the first scenario, and after one that failed
 }
 
@@ -146,6 +147,9 @@ func (st *stage) playAll(t *testing.T, acts []act) {
 					}
 				}
 			}()
+			if fresh && st.begin != nil {
+				st.begin(s)
+			}
 			s.steady()
 			if fresh { // the first act shall not meet a node that takes nothing over yet
 				s.throughout(st.believed(), "steady state", s.steadyNow)

@@ -48,7 +48,7 @@ var runLine = regexp.MustCompile(`(?m)^(\s*run ).*;`)
 // confRunning gives the sample ExaBGP configuration of a node with another command in its "run" line.
 func confRunning(command func(node int) string) func(int) string {
 	return func(node int) string {
-		return runLine.ReplaceAllString(sample("exabgp-node%d.conf", node), "${1}"+command(node)+";")
+		return runLine.ReplaceAllString(sampleText("exabgp-node%d.conf", node), "${1}"+command(node)+";")
 	}
 }
 

@@ -23,7 +23,7 @@ const waiting = `"reason":"failback-manual"`
 // TestPolicies plays with what is off by default: a last resort, GRACEFUL_SHUTDOWN, and a return by an operator's word.
 func TestPolicies(t *testing.T) {
 	policies := func(node int) string {
-		return strings.Replace(sample("apex-node%d.toml", node), "[service.check]", "last_resort = true\ndrain_style = \"gshut\"\nfailback = \"manual\"\n[service.check]", 1)
+		return strings.Replace(sampleText("apex-node%d.toml", node), "[service.check]", "last_resort = true\ndrain_style = \"gshut\"\nfailback = \"manual\"\n[service.check]", 1)
 	}
 	st := newStage(t, "policies", 4*time.Second, lab.Options{ExazkTOML: policies})
 	st.begin = calledIn

@@ -47,7 +47,7 @@ func owning(node int, vips ...netip.Addr) string {
 			backups = append(backups, vip)
 		}
 	}
-	lines := strings.SplitAfter(sample("apex-node%d.toml", node), "\n")
+	lines := strings.SplitAfter(sampleText("apex-node%d.toml", node), "\n")
 	for i, line := range lines {
 		switch {
 		case strings.HasPrefix(line, "authoritative = "):

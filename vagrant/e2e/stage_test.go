@@ -53,8 +53,8 @@ func onBoth(t *testing.T, test func(t *testing.T, v exabgp, command []string)) {
 	}
 }
 
-// sample is the text of a node's sample configuration; the node's number is in the file's name.
-func sample(name string, node int) string {
+// sampleText is the text of a node's sample configuration; the node's number is in the file's name.
+func sampleText(name string, node int) string {
 	text, err := os.ReadFile(filepath.Join(place.root, "configs", fmt.Sprintf(name, node)))
 	if err != nil {
 		panic(fmt.Sprintf("bug: the lab without its sample files: %v", err))

@@ -125,6 +125,7 @@ func takeDownOnSignal() {
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
 	<-ch
+	signal.Ignore(syscall.SIGPIPE) // "go test" may have ended by the same signal, and who still writes must not end us before this is done
 	takeDown()
 	os.RemoveAll(place.dir)
 	os.Exit(130)

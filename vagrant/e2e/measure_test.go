@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -58,6 +59,7 @@ func printTable(out io.Writer) {
 	if len(place.table) == 0 {
 		return
 	}
+	slices.SortStableFunc(place.table, func(a, b measurement) int { return strings.Compare(a.lab, b.lab) }) // two labs at a time fill it
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "LAB\tSCENARIO\tPHASE\tALLOWED\tVIP 1\tVIP 2\tVIP 3\tLOST\tSENT\tSKIPPED\t")
 	for _, m := range place.table {

@@ -16,8 +16,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"exazk/vagrant/lab"
 )
 
 // What the speaker announces to the routers: over eBGP from local AS 65001 and 192.0.2.1, over iBGP from AS 65010, which is the
@@ -85,17 +83,10 @@ func TestRouters(t *testing.T) {
 	if place.missing != "" {
 		t.Skip(place.missing)
 	}
-	t.Run("ExaBGP 4.2.21", func(t *testing.T) { testRouters(t, []string{"/usr/sbin/exabgp"}) })
-	t.Run("ExaBGP 5", func(t *testing.T) {
-		five, err := lab.ExaBGP5()
-		if err != nil {
-			t.Skip(err)
-		}
-		testRouters(t, five)
-	})
+	onBoth(t, testRouters)
 }
 
-func testRouters(t *testing.T, exabgp []string) {
+func testRouters(t *testing.T, _ exabgp, command []string) {
 	w := newWire(t)
 	missing := map[string]error{}
 	var there []router
@@ -110,7 +101,7 @@ func testRouters(t *testing.T, exabgp []string) {
 			there = append(there, r)
 		}
 	}
-	w.speaker(exabgp, there)
+	w.speaker(command, there)
 	off := w.path("off") // makes the check fail
 	for _, r := range heardRouters {
 		t.Run(r.name, func(t *testing.T) {

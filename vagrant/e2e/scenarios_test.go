@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,6 +46,7 @@ func TestTOML(t *testing.T) {
 		act{"link to ToR is pulled", linkPulled},
 		act{"link to ToR blips", linkBlips},
 		act{"ToR closes its sessions", torStops},
+		act{"check fails while ToR is away", checkFailsUnheard},
 		act{"exabgp is stopped by systemd", stoppedBySystemd},
 		act{"exabgp is stopped", exabgpStopped},
 		act{"exabgp is killed", exabgpKilled},
@@ -69,6 +71,9 @@ func steadyState(s *scene) {
 	})
 	for i, vip := range lab.VIPs() {
 		lb := lab.Balancers()[i]
+		if !regexp.MustCompile(`event=dialect .*to=` + regexp.QuoteMeta(s.stage.exabgp.dialect) + `\n`).MatchString(s.said(lb)) {
+			s.Errorf("%s does not speak to %s", lb, s.stage.exabgp.name)
+		}
 		s.leafTable(lb, i)
 		s.claim(i)
 		s.record(i)
@@ -131,6 +136,17 @@ func (s *scene) record(i int) {
 		if want.Since = got.Since; j == 0 && got.Since == "" || got != want {
 			s.Errorf("%s says %+v, want %+v", path, got, want)
 		}
+	}
+}
+
+// recorded says what keeps the status record of the owner of a VIP from saying something.
+func (s *scene) recorded(vip int, text string) func() error {
+	return func() error {
+		data, _, err := s.lab.ZKGet(records + "/" + node(vip))
+		if err == nil && !strings.Contains(string(data), text) {
+			err = fmt.Errorf("%s says %s, not %s", node(vip), data, text)
+		}
+		return err
 	}
 }
 
@@ -290,6 +306,36 @@ func torStops(s *scene) {
 	})
 	s.during("BIRD starts", nothing, func() {
 		s.must(s.lab.StartBIRD(s.Context(), leaf))
+		s.steady()
+	})
+}
+
+// checkFailsUnheard: as soon as a session comes up, ExaBGP sends by itself what it holds. A node that fell sick while there was none
+// must not be heard then, not for a moment.
+func checkFailsUnheard(s *scene) {
+	s.forgotten()
+	s.during("BIRD stops, check fails", allowance{vip1, time.Second}, func() {
+		s.must(s.lab.StopBIRD(leaf))
+		s.takenOver(vip1, 5*time.Second)
+		s.must(s.lab.StopWeb(victim))
+		s.until(5*time.Second, "it is sick", s.recorded(vip1, `"health":"unhealthy"`))
+	})
+	s.during("BIRD starts", nothing, func() {
+		s.must(s.lab.StartBIRD(s.Context(), leaf))
+		s.until(15*time.Second, "the session is back", func() error {
+			up, err := s.lab.Established(leaf, victim)
+			if err == nil && !up {
+				err = errors.New("it is not established")
+			}
+			return err
+		})
+		s.throughout(time.Second, "the sick one is not heard", s.absent(leaf, vip1))
+		if n := s.moves(victim); n != 0 {
+			s.Errorf("%s has heard %d changes from %s", leaf, n, victim)
+		}
+	})
+	s.during("check succeeds", nothing, func() {
+		s.must(s.lab.StartWeb(s.Context(), victim))
 		s.steady()
 	})
 }

@@ -19,43 +19,77 @@ import (
 // stage is one kind of cluster, and the lab that it runs on at the moment.
 type stage struct {
 	name    string
-	options lab.Options
+	exabgp  exabgp        // play sets it
+	options lab.Options   // its ExaBGPCommand comes before that of the version
 	session time.Duration // session timeout of its nodes
+	begin   func(*scene)  // what an operator does to a new lab, if anything
 	lab     *lab.Lab      // nil until the first scenario, and after one that failed
+}
+
+// exabgps are the versions that all scenarios are played on: those of Debian 12 and of Debian sid.
+var exabgps = []exabgp{
+	{"ExaBGP 4.2.21", "4.2", func() ([]string, error) { return []string{"/usr/sbin/exabgp"}, nil }},
+	{"ExaBGP 5", "5", lab.ExaBGP5},
+}
+
+// exabgp is one version of it. The command comes before the path of the configuration; its error says why there is none.
+type exabgp struct {
+	name, dialect string
+	command       func() ([]string, error)
+}
+
+// onBoth runs a test on each version, both at the same time: a scenario waits most of its time, and an idle lab hardly needs a
+// processor.
+func onBoth(t *testing.T, test func(t *testing.T, v exabgp, command []string)) {
+	for _, v := range exabgps {
+		t.Run(v.name, func(t *testing.T) {
+			command, err := v.command()
+			if err != nil {
+				t.Skip(err)
+			}
+			t.Parallel()
+			test(t, v, command)
+		})
+	}
+}
+
+// sampleText is the text of a node's sample configuration; the node's number is in the file's name.
+func sampleText(name string, node int) string {
+	text, err := os.ReadFile(filepath.Join(place.root, "configs", fmt.Sprintf(name, node)))
+	if err != nil {
+		panic(fmt.Sprintf("bug: the lab without its sample files: %v", err))
+	}
+	return string(text)
 }
 
 // serverTick is ZooKeeper's tickTime in the lab: a session ends at most that much after its timeout.
 const serverTick = 100 * time.Millisecond
 
 // margin is what a failover may take beyond the time in which the failure is detected: the others read, announce, and the
-// fabric converges. It is far more than that takes, for the machine is busy with nine hosts.
+// fabric converges. It is far more than that takes, for the machine is busy with two labs.
 const margin = 900 * time.Millisecond
 
 // noticed is how long the others may need to take a VIP over from a node that fell silent.
 func (st *stage) noticed() time.Duration { return st.session + serverTick + margin }
 
-// newStage makes a stage, or skips the test where there can be none. The lab goes with the test.
+// believed is how long a node that was kept from ZooKeeper does not believe that nobody claims a VIP. One whose first session came
+// late was kept from it, too, which happens where the machine is busy with building the labs.
+func (st *stage) believed() time.Duration { return st.session + st.session/2 + time.Second }
+
+// newStage makes a stage, or skips the test where there can be none.
 func newStage(t *testing.T, name string, session time.Duration, options lab.Options) *stage {
 	t.Helper()
 	if place.missing != "" {
 		t.Skip(place.missing)
 	}
-	st := &stage{name: name, options: options, session: session}
-	t.Cleanup(func() {
-		if st.lab != nil {
-			if err := st.lab.Down(); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	return st
+	return &stage{name: name, options: options, session: session}
 }
 
-// raise builds the lab if there is none.
-func (st *stage) raise(t *testing.T) {
+// raise builds the lab if there is none, and says whether it did.
+func (st *stage) raise(t *testing.T) bool {
 	t.Helper()
 	if st.lab != nil {
-		return
+		return false
 	}
 	o := st.options
 	o.Prefix = newPrefix()
@@ -72,6 +106,7 @@ func (st *stage) raise(t *testing.T) {
 		t.Fatal(err)
 	}
 	st.lab = l
+	return true
 }
 
 // act is one scenario, told in the words of scene.
@@ -80,11 +115,28 @@ type act struct {
 	play func(*scene)
 }
 
-// play plays scenarios one after the other. The lab of one that failed is not used again.
+// play plays scenarios on both versions. The labs go with the tests.
 func (st *stage) play(t *testing.T, acts ...act) {
+	onBoth(t, func(t *testing.T, v exabgp, command []string) {
+		on := *st
+		on.name, on.exabgp = st.name+", "+v.name, v
+		on.options.ExaBGPCommand = slices.Concat(st.options.ExaBGPCommand, command)
+		t.Cleanup(func() {
+			if on.lab != nil {
+				if err := on.lab.Down(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		on.playAll(t, acts)
+	})
+}
+
+// playAll plays scenarios one after the other. The lab of one that failed is not used again.
+func (st *stage) playAll(t *testing.T, acts []act) {
 	for _, a := range acts {
 		t.Run(a.name, func(t *testing.T) {
-			st.raise(t)
+			fresh := st.raise(t)
 			s := &scene{T: t, stage: st, lab: st.lab, name: a.name}
 			defer func() {
 				if t.Failed() {
@@ -95,7 +147,13 @@ func (st *stage) play(t *testing.T, acts ...act) {
 					}
 				}
 			}()
+			if fresh && st.begin != nil {
+				st.begin(s)
+			}
 			s.steady()
+			if fresh { // the first act shall not meet a node that takes nothing over yet
+				s.throughout(st.believed(), "steady state", s.steadyNow)
+			}
 			a.play(s)
 			s.steady()
 		})

@@ -428,6 +428,18 @@ func (l *lab) byHand(command string) {
 	})
 }
 
+// quiet waits until the process has written all that it has to.
+func (l *lab) quiet() {
+	l.t.Helper()
+	last, since := -1, time.Now()
+	l.eventually("nothing happens for a second", func() bool {
+		if n := len(l.events(0)); n != last {
+			last, since = n, time.Now()
+		}
+		return time.Since(since) > time.Second
+	})
+}
+
 // drifted says whether a route was found to be another one than was acknowledged, after the first skip events.
 func (l *lab) drifted(skip int) bool {
 	return slices.ContainsFunc(l.events(skip), func(line string) bool { return strings.HasPrefix(line, "drifted") })
@@ -589,6 +601,7 @@ func testRealDrift(t *testing.T, l *lab) {
 	l.byHand("announce route " + stranger + " next-hop self med 7")
 	right := map[string]string{vip1: "100 (65001,20) (65535,0) (65535,65281)", vip6: "100", static: "", stranger: "7"}
 	l.peerHas(right)
+	l.quiet()
 	for _, test := range []struct {
 		command string
 		prefix  string

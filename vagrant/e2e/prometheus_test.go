@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,31 +23,19 @@ import (
 )
 
 // watched is a load balancer's file for this test: two checks of which one is enough, and what lets every incident end at once.
-func watched(t *testing.T) func(int) string {
-	return func(i int) string {
-		text, err := os.ReadFile(filepath.Join(place.root, "configs", fmt.Sprintf("apex-node%d.toml", i)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.NewReplacer(
-			"[http]\n", fmt.Sprintf("[http]\nlisten = \"0.0.0.0:%d\"\n", lab.HTTPPort),
-			"[service.check]\n", "last_resort = true\nflap_hold = \"0s\"\ndrain_timeout = \"1s\"\ncheck_require = 1\n"+
-				"[[service.check]]\nname = \"switch\"\nfile = {path = \"/run/apex.off\", state = \"absent\"}\n[[service.check]]\nname = \"web\"\n",
-		).Replace(string(text))
-	}
+func watched(i int) string {
+	return strings.NewReplacer(
+		"[http]\n", fmt.Sprintf("[http]\nlisten = \"0.0.0.0:%d\"\n", lab.HTTPPort),
+		"[service.check]\n", "last_resort = true\nflap_hold = \"0s\"\ndrain_timeout = \"1s\"\ncheck_require = 1\n"+
+			"[[service.check]]\nname = \"switch\"\nfile = {path = \"/run/apex.off\", state = \"absent\"}\n[[service.check]]\nname = \"web\"\n",
+	).Replace(sampleText("apex-node%d.toml", i))
 }
 
 // lonely adds a neighbor to ExaBGP's file that nobody is.
-func lonely(t *testing.T) func(int) string {
-	return func(i int) string {
-		text, err := os.ReadFile(filepath.Join(place.root, "configs", fmt.Sprintf("exabgp-node%d.conf", i)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		before, neighbor, _ := strings.Cut(string(text), "\nneighbor ")
-		peer, rest, _ := strings.Cut(neighbor, " ")
-		return before + "\nneighbor " + neighbor + "\nneighbor " + peerOfNobody(peer) + " " + rest
-	}
+func lonely(i int) string {
+	before, neighbor, _ := strings.Cut(sampleText("exabgp-node%d.conf", i), "\nneighbor ")
+	peer, rest, _ := strings.Cut(neighbor, " ")
+	return before + "\nneighbor " + neighbor + "\nneighbor " + peerOfNobody(peer) + " " + rest
 }
 
 // peerOfNobody is an address that is nobody's, on the same link.
@@ -130,8 +119,8 @@ func incidents() []incident {
 		{"a node loses ZooKeeper", []string{"ExazkZooKeeperLost", "ExazkPeersUnseen"},
 			func(s *scene) { route(s, "add") }, func(s *scene) { route(s, "delete") }},
 		{"neighbors that do not name the process", []string{"ExazkCommandsRefused"},
-			func(s *scene) { exabgp(s, strings.ReplaceAll(lonely(s.T)(3), "processes [ exazk-apex ];", "")) },
-			func(s *scene) { exabgp(s, lonely(s.T)(3)) }},
+			func(s *scene) { exabgp(s, strings.ReplaceAll(lonely(3), "processes [ exazk-apex ];", "")) },
+			func(s *scene) { exabgp(s, lonely(3)) }},
 		{"a check flaps", []string{"ExazkFlapping"},
 			func(s *scene) {
 				s.must(s.lab.StopWeb("lb2"))
@@ -163,12 +152,19 @@ func TestPrometheus(t *testing.T) {
 		t.Skip("no prometheus (Debian package prometheus)")
 	}
 	began := time.Now()
-	var p *prometheus
+	var started sync.Map // by stage: two labs are up at a time
+	of := func(s *scene) *prometheus {
+		p, _ := started.Load(s.stage)
+		started, _ := p.(*prometheus)
+		return started
+	}
 	var acts []act
 	for _, in := range incidents() {
 		acts = append(acts, act{in.name, func(s *scene) {
+			p := of(s)
 			if p == nil || p.lab != s.lab {
 				p = s.startPrometheus()
+				started.Store(s.stage, p)
 			}
 			in.act(s)
 			for _, alert := range in.alerts {
@@ -177,8 +173,8 @@ func TestPrometheus(t *testing.T) {
 			in.undo(s)
 		}})
 	}
-	acts = append(acts, act{"every rule returns data", func(s *scene) { s.everyRule(p, began) }}, act{"every query returns data", func(s *scene) { s.everyQuery(p) }})
-	newStage(t, "prometheus", 4*time.Second, lab.Options{ExazkTOML: watched(t), ExaBGPConf: lonely(t)}).play(t, acts...)
+	acts = append(acts, act{"every rule returns data", func(s *scene) { s.everyRule(of(s), began) }}, act{"every query returns data", func(s *scene) { s.everyQuery(of(s)) }})
+	newStage(t, "prometheus", 4*time.Second, lab.Options{ExazkTOML: watched, ExaBGPConf: lonely}).play(t, acts...)
 }
 
 // prometheus is one that runs on the management network of a lab.

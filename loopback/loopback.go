@@ -147,7 +147,8 @@ func (k *Keeper) pass() {
 	if k.table == nil {
 		return
 	}
-	t := exabgp.Table{Epoch: k.table.Epoch, Routes: make([]exabgp.Route, 0, len(k.table.Routes))}
+	t := *k.table
+	t.Routes = make([]exabgp.Route, 0, len(k.table.Routes))
 	for _, r := range k.table.Routes {
 		addr := r.Prefix.Addr()
 		_, managed := k.wanted[addr]

@@ -108,8 +108,9 @@ func TestAddedBeforeAnnounced(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {
 		k, r, _ := newKeeper(onLo(vip1, vip6))
 		other := announce(vip2) // of a service whose addresses others keep
-		k.Set(exabgp.Table{Epoch: 7, Routes: []exabgp.Route{announce(vip1), announce(vip6), other}})
-		if !slices.Equal(r.last.Routes, []exabgp.Route{other}) || r.last.Epoch != 7 {
+		since := time.Now()
+		k.Set(exabgp.Table{Epoch: 7, Since: since, Routes: []exabgp.Route{announce(vip1), announce(vip6), other}})
+		if !slices.Equal(r.last.Routes, []exabgp.Route{other}) || r.last.Epoch != 7 || r.last.Since != since {
 			t.Errorf("before the first look: %+v", r.last)
 		}
 		k.look(time.Now())

@@ -89,7 +89,7 @@ func standbyExaBGPKilled(s *scene) {
 func standbyTorSilent(s *scene) {
 	s.during("silence", allowance{vip1, holdTime + fabric}, func() {
 		s.must(s.lab.Blackhole(leaf, victim))
-		s.until(holdTime+time.Second, "the first backup answers", s.answeredBy(vip1, lab.StandbyOrder(vip1)[0]))
+		s.until(holdTime+3*time.Second, "the first backup answers", s.answeredBy(vip1, lab.StandbyOrder(vip1)[0]))
 		s.heir(vip1, time.Second)
 	})
 	s.during("healed", nothing, func() {

@@ -324,7 +324,10 @@ func (l *Loop) logTransition(t Transition) {
 	case WhatVerdict:
 		l.logVerdict(t)
 	case WhatDrift:
-		log := l.log.WithFields(logrus.Fields{"event": "drift", "vip": t.VIP, "neighbor": t.Subject, "want": t.Reason})
+		log := l.log.WithFields(logrus.Fields{"event": "drift", "vip": t.VIP, "want": t.Reason})
+		if t.Subject != "" {
+			log = log.WithField("neighbor", t.Subject)
+		}
 		if t.To == Drifted {
 			log.WithField("have", t.Detail).Warn("exabgp does not hold what it acknowledged: written again")
 		} else {

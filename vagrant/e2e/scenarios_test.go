@@ -225,7 +225,7 @@ func changedByHand(s *scene) {
 		})
 		s.until(mended, "it is gone", s.absent(leaf, vip1+1))
 	})
-	for _, want := range []string{`have="no route"`, `have="next-hop self med 7"`, "exabgp holds what it acknowledged"} {
+	for _, want := range []string{`have="no route"`, ` med 7"`, "exabgp holds what it acknowledged"} {
 		s.until(mended, "the log has "+want, func() error {
 			if !strings.Contains(s.said(victim), want) {
 				return errors.New("it has not")

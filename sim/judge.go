@@ -256,8 +256,8 @@ func (l *life) lacks(v int, was, is daemon.Verdict) string {
 	case daemon.ReasonAuthoritative:
 		return unless(was.Action != daemon.Hold || late || k.ever && k.flag, "it does not know yet whether it is drained, and who claims that")
 	case daemon.ReasonClaimed, daemon.ReasonConflict:
-		if gives {
-			return unless(!k.seen[v].IsZero() && !l.now().Before(k.seen[v].Add(s.Overlap)), "it has not seen that claimed for overlap since ZooKeeper was last away or it slept")
+		if gives { // the shorter overlap, if a reload has made it longer since: what counts by then goes on to count
+			return unless(!k.seen[v].IsZero() && !l.now().Before(k.seen[v].Add(min(s.Overlap, l.h.c.knobs.Overlap))), "it has not seen that claimed for overlap since ZooKeeper was last away or it slept")
 		}
 		return unless(k.read[v] && (k.claims || was.Action != daemon.Hold || was.Reason != daemon.ReasonOverlap), "it has not read the claims, or not since ZooKeeper was last away")
 	case daemon.ReasonUnclaimed:

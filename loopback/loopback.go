@@ -18,8 +18,10 @@
 // # Between the loop and ExaBGP
 //
 // A Keeper stands in front of exabgp.Process and hands every table on. Of a VIP that is not known yet to be there it leaves the
-// announcement out, which leaves the route as it is; of one that is not there it makes a withdraw. Neither waits for the kernel: that is
-// asked by Run's goroutine, for a change of addresses waits for all other changes of the network.
+// announcement out, which leaves the route as it is; of one that is not there it makes a withdraw, and tells the loop that the
+// announcement was refused: what was acknowledged while the address was there would else go on holding the claim, and nobody would announce
+// the VIP. Neither waits for the kernel: that is asked by Run's goroutine, for a change of addresses waits for all other changes of the
+// network.
 //
 // # ARP and NDP
 //
@@ -164,19 +166,35 @@ func (k *Keeper) pass() {
 	k.next.Set(t)
 }
 
-// Watch returns emit with what ExaBGP has acknowledged noted.
+// Watch returns emit with what ExaBGP has acknowledged noted. The acknowledgement of a withdraw in place of an announcement is
+// passed on as its refusal.
 func (k *Keeper) Watch(emit func(exabgp.Event) bool) func(exabgp.Event) bool {
 	return func(ev exabgp.Event) bool {
 		if a, ok := ev.(exabgp.RouteAccepted); ok {
-			k.accepted(a.Route)
+			ev = k.accepted(a)
 		}
 		return emit(ev)
 	}
 }
 
-func (k *Keeper) accepted(r exabgp.Route) {
+func (k *Keeper) accepted(a exabgp.RouteAccepted) exabgp.Event {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.note(a.Route)
+	if _, managed := k.wanted[a.Route.Prefix.Addr()]; !managed || !a.Route.Withdraw || k.table == nil {
+		return a
+	}
+	i := slices.IndexFunc(k.table.Routes, func(r exabgp.Route) bool {
+		return !r.Withdraw && r.Serial == a.Route.Serial && key(r) == key(a.Route)
+	})
+	if i < 0 {
+		return a
+	}
+	return exabgp.RouteRefused{Route: k.table.Routes[i], Epoch: a.Epoch, Words: "the vip is not on its device", Retry: lookFast}
+}
+
+// note takes down what ExaBGP has acknowledged. The lock is held.
+func (k *Keeper) note(r exabgp.Route) {
 	addr := r.Prefix.Addr()
 	k.held[addr] = slices.DeleteFunc(k.held[addr], func(h exabgp.Route) bool {
 		return h == key(r) || r.Withdraw && !r.Neighbor.IsValid() && h.PathID == r.PathID

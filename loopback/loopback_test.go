@@ -226,6 +226,45 @@ func TestWithoutCapability(t *testing.T) {
 	})
 }
 
+// TestRefused: who wants an announcement of what is not there hears that it was refused, however it was answered before, and of the
+// announcement again once it is there.
+func TestRefused(t *testing.T) {
+	k, r, _ := newKeeper(onLo(vip1))
+	var heard []exabgp.Event
+	emit := k.Watch(func(ev exabgp.Event) bool {
+		heard = append(heard, ev)
+		return true
+	})
+	carryOut := func() {
+		for _, route := range r.last.Routes {
+			emit(exabgp.RouteAccepted{Route: route, Epoch: 7})
+		}
+	}
+	k.Set(exabgp.Table{Epoch: 7, Routes: []exabgp.Route{announce(vip1), withdraw(vip2)}})
+	for _, there := range []bool{true, false, true} {
+		k.list = func() (map[netip.Addr][]address, error) {
+			if there {
+				return map[netip.Addr][]address{vip1: {{index: 1}}}, nil
+			}
+			return nil, nil
+		}
+		k.wanted[vip1] = VIP{Addr: vip1, Device: "dummy7"} // on which it cannot be put again
+		k.look(time.Now())
+		carryOut()
+	}
+	accepted := exabgp.RouteAccepted{Route: announce(vip1), Epoch: 7}
+	other := exabgp.RouteAccepted{Route: withdraw(vip2), Epoch: 7}
+	refused := exabgp.RouteRefused{Route: announce(vip1), Epoch: 7, Words: "the vip is not on its device", Retry: lookFast}
+	if want := []exabgp.Event{accepted, other, refused, other, accepted, other}; !slices.Equal(heard, want) {
+		t.Errorf("heard\n%+v, want\n%+v", heard, want)
+	}
+	late := exabgp.RouteAccepted{Route: withdraw(vip1), Epoch: 7}
+	late.Route.Serial--
+	if emit(late); heard[len(heard)-1] != exabgp.Event(late) {
+		t.Errorf("of an older wish: %+v", heard[len(heard)-1])
+	}
+}
+
 // TestListFails: a list of addresses that cannot be read is no reason to withdraw anything, nor to announce.
 func TestListFails(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {

@@ -124,15 +124,17 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	return nil
 }
 
-// loopbackVIPs are those that are to be kept on this host.
+// loopbackVIPs are all VIPs, those with a device to be kept on this host.
 func loopbackVIPs(cfg *daemon.Config) []loopback.VIP {
 	var vips []loopback.VIP
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
 		for _, vip := range slices.Concat(s.Authoritative, s.BackupFor) {
+			v := loopback.VIP{Addr: vip.Addr()}
 			if s.Loopback.Manage {
-				vips = append(vips, loopback.VIP{Addr: vip.Addr(), Device: s.Loopback.Device, Grace: s.Loopback.Grace})
+				v.Device, v.Grace = s.Loopback.Device, s.Loopback.Grace
 			}
+			vips = append(vips, v)
 		}
 	}
 	return vips

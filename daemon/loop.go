@@ -161,23 +161,25 @@ func (l *Loop) waited(p posted) {
 	}
 }
 
-// step passes on what changed: routes before claims, see doc.go.
+// step passes on what changed: routes before claims, see doc.go. After a reload all is passed on, since the edges may have been
+// configured anew.
 func (l *Loop) step(ev Event) {
 	now := time.Now()
 	d := l.core.Step(now, ev)
 	if l.keeper != nil && !slices.Equal(d.Keys, l.last.Keys) {
 		l.keeper.Keep(d.Keys)
 	}
-	if d.Table.Epoch != l.last.Table.Epoch || !slices.Equal(d.Table.Routes, l.last.Table.Routes) {
+	r, reloaded := ev.(Reload)
+	if reloaded || d.Table.Epoch != l.last.Table.Epoch || !slices.Equal(d.Table.Routes, l.last.Table.Routes) {
 		t := d.Table
 		t.Since = l.since
 		l.speaker.Set(t)
 	}
-	if r, ok := ev.(Reload); ok {
+	if reloaded {
 		l.store.Reconfigure(r.Config.Store(l.core.id).Services)
 	}
-	if _, reloaded := ev.(Reload); reloaded || !d.Want.Equal(l.last.Want) {
-		l.store.Set(d.Want) // after a reload in any case: what is about paths that changed was dropped
+	if reloaded || !d.Want.Equal(l.last.Want) {
+		l.store.Set(d.Want) // what was about paths that a reload changed was dropped
 	}
 	if d.Resync {
 		l.store.Resync()

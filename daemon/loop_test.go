@@ -331,6 +331,23 @@ func TestLoopLogsRemovedVIPs(t *testing.T) {
 	})
 }
 
+// TestLoopPassesEverythingOnAfterAReload: what stands between the loop and ExaBGP may look at the same table otherwise.
+func TestLoopPassesEverythingOnAfterAReload(t *testing.T) {
+	l, r, _ := newTestLoop(t)
+	for _, ev := range append([]Event{Tick{}}, steadyState...) {
+		l.step(ev)
+	}
+	r.since()
+	cfg, err := ParseConfig("loop.toml", storyConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.step(Reload{cfg})
+	if got, want := r.since(), []string{"routes +10.20.255.1 med 100", "reconfigure 1", "claim leave"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // TestJoin: acknowledgements that follow each other become one event; nothing overtakes anything.
 func TestJoin(t *testing.T) {
 	ack := func(n int) exabgp.RouteAccepted { return exabgp.RouteAccepted{Epoch: uint64(n)} }

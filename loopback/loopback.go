@@ -4,10 +4,11 @@
 // # What is where, and when
 //
 // All VIPs of a service, its own and those that it backs up, are added at the start, before anything is announced, and stay for as long as
-// they are configured: an address on a loopback attracts no traffic by itself. One that somebody removes is added again, within 5 s. A VIP
-// that leaves the configuration is removed when ExaBGP has acknowledged its last withdraw and the grace is over, in which packets come
-// that are on their way. A process that ends removes those that are withdrawn; what is not stays, for ExaBGP or a router (graceful
-// restart) may go on announcing it, and the next process finds it.
+// they are configured: an address on a loopback attracts no traffic by itself. One that somebody removes is added again, within 5 s. Where
+// manage is turned off they stay, for what is configured may be announced any time. A VIP that leaves the configuration is removed when
+// ExaBGP has acknowledged its last withdraw and the grace is over, in which packets come that are on their way. A process that ends
+// removes those that are withdrawn; what is not stays, for ExaBGP or a router (graceful restart) may go on announcing it, and the next
+// process finds it.
 //
 // # Whose it is
 //
@@ -53,10 +54,10 @@ const (
 	closeMost = 300 * time.Millisecond
 )
 
-// VIP is one that is to be kept.
+// VIP is one that is configured.
 type VIP struct {
 	Addr   netip.Addr
-	Device string
+	Device string        // empty: others keep it, and it is never touched, not even where a process before this one has added it
 	Grace  time.Duration // from its last withdraw to its removal
 }
 
@@ -89,21 +90,22 @@ type Keeper struct {
 }
 
 // New returns a Keeper in front of next. before are routes that a process before this one may have announced: addresses of its are
-// removed where they are not wanted any more.
-func New(next Speaker, wanted []VIP, before []exabgp.Route, log *logrus.Entry) *Keeper {
+// removed where they are not configured any more, if any are to be kept.
+func New(next Speaker, vips []VIP, before []exabgp.Route, log *logrus.Entry) *Keeper {
 	k := &Keeper{
 		next: next, log: log, kick: make(chan struct{}, 1), list: addresses, wanted: map[netip.Addr]VIP{}, leaving: map[netip.Addr]VIP{}, state: map[netip.Addr]bool{},
 		held: map[netip.Addr][]exabgp.Route{}, gone: map[netip.Addr]time.Time{}, failed: map[netip.Addr]string{},
 	}
+	kept := slices.IndexFunc(vips, VIP.kept)
 	for _, r := range before {
 		if addr := r.Prefix.Addr(); r.Prefix.IsSingleIP() {
 			k.held[addr] = append(k.held[addr], key(r))
-			if len(wanted) > 0 {
-				k.leaving[addr] = VIP{Addr: addr, Device: wanted[0].Device, Grace: wanted[0].Grace}
+			if kept >= 0 {
+				k.leaving[addr] = VIP{Addr: addr, Device: vips[kept].Device, Grace: vips[kept].Grace}
 			}
 		}
 	}
-	k.Configure(wanted)
+	k.Configure(vips)
 	return k
 }
 
@@ -111,20 +113,26 @@ func key(r exabgp.Route) exabgp.Route {
 	return exabgp.Route{Prefix: r.Prefix, PathID: r.PathID, Neighbor: r.Neighbor}
 }
 
-// Configure replaces what is wanted. It is called before a table that announces anything new.
-func (k *Keeper) Configure(wanted []VIP) {
+func (v VIP) kept() bool { return v.Device != "" }
+
+// Configure replaces what is configured. A table comes after it, even where nothing else has changed.
+func (k *Keeper) Configure(vips []VIP) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for addr, v := range k.wanted {
 		k.leaving[addr] = v
 		delete(k.wanted, addr)
 	}
-	for _, v := range wanted {
-		k.wanted[v.Addr] = v
+	for _, v := range vips {
+		if v.kept() {
+			k.wanted[v.Addr] = v
+		}
 		delete(k.leaving, v.Addr)
 	}
-	for addr := range k.leaving {
-		delete(k.state, addr)
+	for addr := range k.state {
+		if _, still := k.wanted[addr]; !still {
+			delete(k.state, addr)
+		}
 	}
 	k.wake()
 }
@@ -155,7 +163,9 @@ func (k *Keeper) pass() {
 		addr := r.Prefix.Addr()
 		_, managed := k.wanted[addr]
 		switch there, known := k.state[addr]; {
-		case r.Withdraw, !managed, there, !r.Prefix.IsSingleIP():
+		case r.Withdraw:
+			t.Routes = append(t.Routes, r)
+		case !managed, there, !r.Prefix.IsSingleIP():
 			t.Routes = append(t.Routes, r)
 		case known:
 			w := key(r)

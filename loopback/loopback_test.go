@@ -151,6 +151,29 @@ func TestRemoved(t *testing.T) {
 	})
 }
 
+// TestNotManagedAnyMore: a VIP that others are to keep from now on stays, in this life and the next, drained or not, and is announced
+// as they like.
+func TestNotManagedAnyMore(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		k, _, _ := newKeeper(onLo(vip1, vip2))
+		k.look(time.Now())
+		both := []VIP{{Addr: vip1}, onLo(vip2)[0]}
+		k.Configure(both)
+		k.hear(withdraw(vip1))
+		k.look(time.Now().Add(time.Hour))
+		has(t, true, vip1)
+
+		k, r, _ := newKeeper(both, key(announce(vip1)), key(announce(vip2)))
+		k.hear(withdraw(vip1))
+		k.look(time.Now().Add(time.Hour))
+		k.Close()
+		has(t, true, vip1)
+		if k.Set(exabgp.Table{Routes: []exabgp.Route{announce(vip1)}}); !slices.Equal(r.last.Routes, []exabgp.Route{announce(vip1)}) {
+			t.Errorf("%+v", r.last)
+		}
+	})
+}
+
 // TestNotOurs: an address that somebody else added counts as there, and stays.
 func TestNotOurs(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {

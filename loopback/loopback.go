@@ -166,6 +166,7 @@ func (k *Keeper) pass() {
 		case r.Withdraw:
 			t.Routes = append(t.Routes, r)
 		case !managed, there, !r.Prefix.IsSingleIP():
+			delete(k.gone, addr) // from now on it may be announced, acknowledged or not
 			t.Routes = append(t.Routes, r)
 		case known:
 			w := key(r)

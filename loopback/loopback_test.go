@@ -174,6 +174,23 @@ func TestNotManagedAnyMore(t *testing.T) {
 	})
 }
 
+// TestAnnouncedAgain: a VIP that is announced anew, and leaves the configuration before that was acknowledged, waits for its last
+// withdraw.
+func TestAnnouncedAgain(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		k, _, _ := newKeeper(onLo(vip1))
+		k.look(time.Now())
+		k.hear(withdraw(vip1))
+		k.Set(exabgp.Table{Routes: []exabgp.Route{announce(vip1)}})
+		k.Configure(nil)
+		k.look(time.Now().Add(time.Hour))
+		has(t, true, vip1)
+		k.hear(withdraw(vip1))
+		k.look(time.Now().Add(time.Hour))
+		has(t, false, vip1)
+	})
+}
+
 // TestNotOurs: an address that somebody else added counts as there, and stays.
 func TestNotOurs(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {

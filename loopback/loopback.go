@@ -52,6 +52,8 @@ const (
 	lookFast = time.Second     // while one is missing, or about to go
 	// closeMost bounds the grace at the end of the process: ExaBGP 5 kills it 2 s after SIGTERM, and a drain may have taken 1.5 s.
 	closeMost = 300 * time.Millisecond
+	// blindMost is after how many lists in a row that could not be read the log says so: one is cut short now and then.
+	blindMost = 3
 )
 
 // VIP is one that is configured.
@@ -78,6 +80,7 @@ type Keeper struct {
 	log  *logrus.Entry
 	kick chan struct{} // holds a token when Run should look
 	list func() (map[netip.Addr][]address, error)
+	miss int // lists in a row that could not be read; of Run's goroutine
 
 	mu      sync.Mutex
 	wanted  map[netip.Addr]VIP
@@ -259,9 +262,13 @@ func (k *Keeper) look(now time.Time) (soon bool) {
 	}
 	there, err := k.list()
 	if err != nil { // says nothing about any address: a dump is cut short where others change them meanwhile
-		k.log.WithFields(logrus.Fields{"event": "loopback", "reason": err.Error()}).Debug("addresses not read, once more in a second")
+		if k.miss++; k.miss == blindMost {
+			k.log.WithFields(logrus.Fields{"event": "loopback", "reason": err.Error(), "remedy": "let ExaBGP's unit use AF_NETLINK (RestrictAddressFamilies=), or leave manage out"}).
+				Error("addresses of the host cannot be read: vips that were not seen on it are not announced")
+		}
 		return true
 	}
+	k.miss = 0
 	state := map[netip.Addr]error{}
 	for _, v := range missing {
 		state[v.Addr] = ensure(there, v)
@@ -281,14 +288,14 @@ func (k *Keeper) look(now time.Time) (soon bool) {
 		k.state[v.Addr] = state[v.Addr] == nil
 		changed = changed || !known || before != k.state[v.Addr]
 		soon = soon || state[v.Addr] != nil
-		k.tell(v, state[v.Addr])
+		k.tell(v, state[v.Addr], "vip cannot be put on its device, and is not announced")
 	}
 	for _, v := range over {
 		if state[v.Addr] == nil {
 			delete(k.leaving, v.Addr)
 			delete(k.held, v.Addr)
 		}
-		k.tell(v, state[v.Addr])
+		k.tell(v, state[v.Addr], "vip left the configuration, and cannot be removed from its device")
 	}
 	if changed {
 		k.pass()
@@ -297,7 +304,7 @@ func (k *Keeper) look(now time.Time) (soon bool) {
 }
 
 // tell logs what is new about an address. The lock is held.
-func (k *Keeper) tell(v VIP, err error) {
+func (k *Keeper) tell(v VIP, err error, message string) {
 	text := ""
 	if err != nil {
 		text = err.Error()
@@ -307,14 +314,17 @@ func (k *Keeper) tell(v VIP, err error) {
 	}
 	k.failed[v.Addr] = text
 	log := k.log.WithFields(logrus.Fields{"event": "loopback", "vip": v.Addr.String(), "device": v.Device})
-	switch {
-	case err == nil:
-		log.Info("vip is on its device again")
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		log.WithFields(logrus.Fields{"reason": text, "remedy": "give ExaBGP's unit AmbientCapabilities=CAP_NET_ADMIN, or add the address by hand and leave manage out"}).
-			Error("vip cannot be put on its device, and is not announced")
+	if err == nil {
+		log.Info("vip is as it should be again")
+		return
+	}
+	switch log = log.WithField("reason", text); {
+	case errors.Is(err, unix.EPERM):
+		log.WithField("remedy", "give ExaBGP's unit AmbientCapabilities=CAP_NET_ADMIN, or add the address by hand and leave manage out").Error(message)
+	case errors.Is(err, unix.EACCES) && v.Addr.Is6():
+		log.WithField("remedy", "set net.ipv6.conf."+v.Device+".disable_ipv6 to 0").Error(message)
 	default:
-		log.WithField("reason", text).Error("vip cannot be put on its device, and is not announced")
+		log.Error(message)
 	}
 }
 
@@ -372,10 +382,8 @@ func (k *Keeper) Close() {
 	}
 	time.Sleep(wait)
 	there, err := k.list()
-	for _, v := range over {
-		if err == nil {
-			err = drop(there, v)
-		}
+	for _, v := range over { // none where the list could not be read
+		err = errors.Join(err, drop(there, v))
 	}
 	if err != nil {
 		k.log.WithFields(logrus.Fields{"event": "loopback", "reason": err.Error()}).Warn("vips stay on their device")

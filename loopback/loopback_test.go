@@ -260,7 +260,7 @@ func TestWithoutCapability(t *testing.T) {
 			return
 		}
 		k.look(time.Now())
-		if !slices.Equal(r.last.Routes, []exabgp.Route{announce(vip1)}) || !strings.Contains(log.String(), "on its device again") {
+		if !slices.Equal(r.last.Routes, []exabgp.Route{announce(vip1)}) || !strings.Contains(log.String(), "as it should be again") {
 			t.Errorf("with it: %+v\n%s", r.last, log)
 		}
 	})
@@ -308,7 +308,7 @@ func TestRefused(t *testing.T) {
 // TestListFails: a list of addresses that cannot be read is no reason to withdraw anything, nor to announce.
 func TestListFails(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {
-		k, r, _ := newKeeper(onLo(vip1))
+		k, r, log := newKeeper(onLo(vip1))
 		fails := func() (map[netip.Addr][]address, error) { return nil, unix.EINTR }
 		k.Set(exabgp.Table{Routes: []exabgp.Route{announce(vip1)}})
 		k.list = fails
@@ -320,6 +320,30 @@ func TestListFails(t *testing.T) {
 		k.list = fails
 		if soon := k.look(time.Now()); !soon || !slices.Equal(r.last.Routes, []exabgp.Route{announce(vip1)}) {
 			t.Errorf("afterwards: soon %t, %+v", soon, r.last)
+		}
+		if log.Len() > 0 {
+			t.Errorf("of two, not in a row, the log says\n%s", log)
+		}
+		for range 9 {
+			k.look(time.Now())
+		}
+		if text := log.String(); strings.Count(text, "level=error") != 1 || !strings.Contains(text, "AF_NETLINK") {
+			t.Errorf("of ten in a row the log says\n%s", text)
+		}
+	})
+}
+
+// TestWithoutIPv6: where a device takes no IPv6 address, the others are not held up, and the log says how it would.
+func TestWithoutIPv6(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/lo/disable_ipv6", []byte("1"), 0); err != nil { // of this thread's namespace
+			t.Skipf("IPv6 cannot be turned off: %v", err)
+		}
+		k, r, log := newKeeper(onLo(vip1, vip6))
+		k.Set(exabgp.Table{Routes: []exabgp.Route{announce(vip1), announce(vip6)}})
+		k.look(time.Now())
+		if !slices.Equal(r.last.Routes, []exabgp.Route{announce(vip1), withdraw(vip6)}) || !strings.Contains(log.String(), "net.ipv6.conf.lo.disable_ipv6 to 0") {
+			t.Errorf("%+v, log:\n%s", r.last, log)
 		}
 	})
 }

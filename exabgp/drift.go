@@ -30,6 +30,10 @@ const (
 	// lookShare keeps looks to a tenth of the time: 4.2.21 gives 50 routes, then sleeps for 10 ms, and a withdraw may have to wait.
 	lookShare = 10
 	lookMax   = 30 * time.Second // between two looks, where they fail or take long
+	// lookMany is a list so long, of other processes' routes as a rule, that the next one will be as long: 4.2.21 needs a second for it,
+	// minutes for a full table, and what a failed check withdraws meanwhile waits. Then looks get a 600th of the time.
+	lookMany = 5000
+	lookRare = 600
 )
 
 // look is what is known of looks.
@@ -37,6 +41,7 @@ type look struct {
 	at      time.Time           // the next one; zero before the first handshake
 	failed  time.Duration       // the pause after one without an answer that is of use; 0 after one with
 	found   []Drift             // by the last one
+	rare    bool                // it was logged that there are too many routes to look often
 	reached map[netip.Addr]bool // neighbors that take notice of us
 	up      map[netip.Addr]bool // neighbors with a session, as far as we know
 }
@@ -77,8 +82,8 @@ func (w *Writer) failLook(now time.Time) {
 		level = logrus.InfoLevel
 	}
 	w.look.failed = min(max(2*w.look.failed, w.opt.DriftCheck), max(lookMax, w.opt.DriftCheck))
-	w.look.at = now.Add(w.look.failed)
-	w.note(level, "what exabgp holds could not be seen", logrus.Fields{"event": "drift-unknown", "reason": w.ribOut.faulty, "retry_ms": w.look.failed.Milliseconds()})
+	w.look.at = now.Add(w.rest(now, w.look.failed))
+	w.note(level, "what exabgp holds could not be seen", logrus.Fields{"event": "drift-unknown", "reason": w.ribOut.faulty, "retry_ms": w.look.at.Sub(now).Milliseconds()})
 	w.ribOut = ribOut{}
 }
 
@@ -111,8 +116,7 @@ func (w *Writer) concludeLook(now time.Time) {
 		alone := q.keeps == 1 && !q.keepless
 		found = w.differences(!q.keepless, func(peer netip.Addr) bool { return alone || w.look.reached[peer] })
 	}
-	most := max(lookMax, w.opt.DriftCheck)
-	pause := min(max(w.opt.DriftCheck, lookShare*now.Sub(q.sent)), most)
+	pause := w.rest(now, max(w.opt.DriftCheck, min(lookShare*now.Sub(q.sent), lookMax)))
 	for _, d := range found {
 		e := w.entry(d.Route.key())
 		e.taken, e.ours = "", true
@@ -123,6 +127,21 @@ func (w *Writer) concludeLook(now time.Time) {
 	w.look.at, w.look.failed = now.Add(pause), 0
 	w.ribOut = ribOut{}
 	w.tellDrift(found)
+}
+
+// rest is how long ExaBGP is left alone after a look: for pause, unless its list was long.
+func (w *Writer) rest(now time.Time, pause time.Duration) time.Duration {
+	if len(w.ribOut.held) < lookMany {
+		return pause
+	}
+	took := now.Sub(w.ribOut.sent)
+	pause = max(pause, lookRare*took)
+	if !w.look.rare {
+		w.look.rare = true
+		w.note(logrus.WarnLevel, "exabgp holds so many routes that it is seldom looked whether ours are among them",
+			logrus.Fields{"event": "drift-rare", "routes": len(w.ribOut.held), "elapsed_ms": took.Milliseconds(), "retry_ms": pause.Milliseconds()})
+	}
+	return pause
 }
 
 // tellDrift passes on what a look found, where that is news.

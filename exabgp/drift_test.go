@@ -1,9 +1,46 @@
 package exabgp
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
+	"time"
 )
+
+// TestLooksAreRareAmongManyRoutes: while ExaBGP lists the routes of others, a withdraw waits.
+func TestLooksAreRareAmongManyRoutes(t *testing.T) {
+	for name, test := range map[string]struct {
+		routes int
+		answer string
+		pause  time.Duration
+	}{
+		"few":           {lookMany - 1, "done", 20 * time.Second},
+		"many":          {lookMany, "done", 20 * time.Minute},
+		"many, no list": {lookMany, "error", 20 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &player{t: t}
+			for _, line := range []string{
+				"0s begin no-track drift=4s", "0s < error", "0s < Peer            AS        up/down state       |     #sent     #recvd",
+				"0s < 192.0.2.2       65002     0:00:13 established           8          2", "0s < done", "0s table 1: withdraw 203.0.113.1/32", "0s < done",
+				"0s <   adj-rib-out true;", "0s < done", "4s end",
+			} {
+				p.play(line)
+			}
+			for i := range test.routes {
+				p.play(fmt.Sprintf("5s < neighbor 192.0.2.2 local-ip 192.0.2.1 local-as 65001 peer-as 65002 router-id 192.0.2.1 family-allowed in-open ipv4 unicast 10.0.%d.%d/32 next-hop self med 7", i/256, i%256))
+			}
+			p.play("6s < " + test.answer)
+			if got := p.wake.Sub(p.now); got != test.pause {
+				t.Errorf("the next look is in %v, want %v\n%s", got, test.pause, p.out.String())
+			}
+			if said := strings.Contains(p.out.String(), "many routes"); said != (test.routes >= lookMany) {
+				t.Errorf("in the log: %t\n%s", said, p.out.String())
+			}
+		})
+	}
+}
 
 // TestLike compares routes with what ExaBGP 4.2.21 and 5.0 showed of them and of others: captured, save what is said to be made up.
 func TestLike(t *testing.T) {

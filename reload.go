@@ -27,6 +27,14 @@ type reloader struct {
 	addresses *loopback.Keeper // nil where there is none
 	log       *logrus.Entry
 	asked     chan struct{} // of room one: however often it is asked for meanwhile, the file is read once more
+	again     chan struct{} // likewise: the checks are to run
+}
+
+func newReloader(load func() (*daemon.Config, error), cfg *daemon.Config, loop *daemon.Loop, checks *checks, server *web.Server, addresses *loopback.Keeper, log *logrus.Entry) *reloader {
+	return &reloader{
+		load: load, cfg: cfg, loop: loop, checks: checks, server: server, addresses: addresses, log: log,
+		asked: make(chan struct{}, 1), again: make(chan struct{}, 1),
+	}
 }
 
 // ask asks for a reload and does not wait: a file on a server that is away, or a check that does not end, must not keep a signal
@@ -34,6 +42,14 @@ type reloader struct {
 func (r *reloader) ask() {
 	select {
 	case r.asked <- struct{}{}:
+	default:
+	}
+}
+
+// askChecks has every check run at once. It does not wait either: a reload waits for checks to end, which may take a second each.
+func (r *reloader) askChecks() {
+	select {
+	case r.again <- struct{}{}:
 	default:
 	}
 }
@@ -46,6 +62,8 @@ func (r *reloader) run(ctx context.Context) error {
 			return nil
 		case <-r.asked:
 			r.reload(ctx)
+		case <-r.again:
+			r.checks.now()
 		}
 	}
 }

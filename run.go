@@ -68,7 +68,7 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	server := web.New(web.Options{Source: seen, Alive: loop.Alive, Metrics: measured.Handler()}, log.WithField("component", "http"))
 	server.Listen(cfg.HTTP.Listen)
 	checks := newChecks(loop, measured.Ran, log.WithField("component", "health"))
-	reloads := &reloader{asked: make(chan struct{}, 1), load: load, cfg: cfg, loop: loop, checks: checks, server: server, addresses: addresses, log: log.WithField("component", "reload")}
+	reloads := newReloader(load, cfg, loop, checks, server, addresses, log.WithField("component", "reload"))
 
 	past := newPast(cfg, log.WithField("component", "history"))
 	loop.ObserveWith(past)
@@ -215,7 +215,7 @@ func watchSignals(ctx context.Context, loop *daemon.Loop, reloads *reloader) err
 			case syscall.SIGHUP:
 				reloads.ask()
 			case syscall.SIGUSR1:
-				reloads.checks.now()
+				reloads.askChecks()
 			default:
 				loop.Post(ctx, daemon.Stop{Signal: s.String()})
 			}

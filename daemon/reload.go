@@ -236,7 +236,12 @@ func (c *Core) acceptFormer(ev exabgp.RouteAccepted) {
 }
 
 // everywhere says that what ExaBGP carries out now reaches every neighbor that there is, so that nothing of it is left for a session
-// to come. A withdraw is then done for good: another process of this ExaBGP may announce the same VIP from now on.
+// to come. A withdraw is then done for good: another process of this ExaBGP may announce the same VIP from now on. Of a neighbor that
+// was never up in this life nothing is known, unless the configuration names it.
 func (c *Core) everywhere() bool {
-	return c.tracking && c.listed && !slices.ContainsFunc(c.neighbors, func(n neighbor) bool { return !n.apart && !n.usable() })
+	down := func(n neighbor) bool { return !n.apart && !n.usable() }
+	unseen := func(peer netip.Addr) bool {
+		return !slices.ContainsFunc(c.neighbors, func(n neighbor) bool { return n.id.Peer == peer })
+	}
+	return c.tracking && c.listed && c.up() > 0 && !slices.ContainsFunc(c.neighbors, down) && !slices.ContainsFunc(c.only, unseen)
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +97,40 @@ func TestReloadGivesAnAudienceBack(t *testing.T) {
 				if d := step(Reload{s.cfg}); d.Want.Claims[claim] != s.want {
 					t.Errorf("%v: the claim is to %v, not to %v", s.cfg.Services[0].Neighbors, d.Want.Claims[claim], s.want)
 				}
+			}
+		})
+	}
+}
+
+// TestRemovedVIPsWaitForEveryNeighbor: what left the configuration is withdrawn until ExaBGP has acknowledged that while every
+// neighbor was up. One that never was in this life is not known, unless the configuration names it.
+func TestRemovedVIPsWaitForEveryNeighbor(t *testing.T) {
+	one, two := netip.MustParseAddr("172.16.1.6"), netip.MustParseAddr("172.16.2.6")
+	for name, test := range map[string]struct {
+		chosen string
+		up     []netip.Addr
+		want   bool
+	}{
+		"none up":            {"", nil, true},
+		"all known up":       {"", []netip.Addr{one}, false},
+		"one of two chosen":  {`neighbors = ["172.16.1.6", "172.16.2.6"]`, []netip.Addr{one}, true},
+		"both of two chosen": {`neighbors = ["172.16.1.6", "172.16.2.6"]`, []netip.Addr{one, two}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, err := ParseConfig("f.toml", strings.Replace(storyConfig, "[zookeeper]", "[exabgp]\n"+test.chosen+"\n[zookeeper]", 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			removed := exabgp.Route{Prefix: netip.MustParsePrefix("10.20.255.9/32")}
+			c, now := NewCore(cfg, Identity{Node: "node1"}, removed), time.Now()
+			d := c.Step(now, FromExaBGP{exabgp.NeighborsListed{Established: test.up}})
+			for _, r := range d.Table.Routes {
+				d = c.Step(now, FromExaBGP{exabgp.RouteAccepted{Route: r, Epoch: d.Table.Epoch}})
+			}
+			d = c.Step(now, FromExaBGP{exabgp.NeighborsListed{Established: test.up}})
+			got := slices.ContainsFunc(d.Table.Routes, func(r exabgp.Route) bool { return r.Prefix == removed.Prefix })
+			if got != test.want {
+				t.Errorf("withdrawn further on: %t, table %s", got, renderRoutes(d.Table.Routes))
 			}
 		})
 	}

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"exazk/daemon"
 )
 
 // TestMain lets the scripts call this program under its name.
@@ -145,22 +143,5 @@ func TestLogFacilities(t *testing.T) {
 	}
 	if _, err := os.Stat("/dev/null"); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// TestReadme takes every recipe of the README into a file, which must pass "exazk check".
-func TestReadme(t *testing.T) {
-	text, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	recipes := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllStringSubmatch(string(text), -1)
-	if len(recipes) == 0 {
-		t.Fatal("no recipes")
-	}
-	for _, recipe := range recipes {
-		if _, err := daemon.ParseConfig("recipe", "node = \"node1\"\nzookeeper.hosts = [\"zk\"]\n"+recipe[1]); err != nil {
-			t.Errorf("%v\n%s", err, recipe[1])
-		}
 	}
 }

@@ -30,13 +30,14 @@ func TestManualHasEveryKeyAndDefault(t *testing.T) {
 	}
 }
 
-// TestReadmeHasEveryKeyAndDefault compares the tables of the README with the keys, and their defaults with those of exazk.toml(5).
-func TestReadmeHasEveryKeyAndDefault(t *testing.T) {
-	readme, page := readmeKeys(t), manualKeys(t)
-	compareKeys(t, "README.md", readme)
-	for key, said := range readme {
+// TestConfigurationPageHasEveryKeyAndDefault compares the tables of docs/configuration.md with the keys, and their defaults with those
+// of exazk.toml(5).
+func TestConfigurationPageHasEveryKeyAndDefault(t *testing.T) {
+	tables, page := tableKeys(t), manualKeys(t)
+	compareKeys(t, "docs/configuration.md", tables)
+	for key, said := range tables {
 		if said != "" && page[key] != "" && !sameValue(said, page[key]) {
-			t.Errorf("README.md: %s: the default is said to be %s, and %s in exazk.toml(5)", key, said, page[key])
+			t.Errorf("docs/configuration.md: %s: the default is said to be %s, and %s in exazk.toml(5)", key, said, page[key])
 		}
 	}
 }
@@ -138,30 +139,33 @@ func manualKeys(t *testing.T) map[string]string {
 	return keys
 }
 
-var (
-	readmeSection = regexp.MustCompile(`^##+ (.*)$`)
-	readmeSpan    = regexp.MustCompile("`([^`]+)`")
-	// readmeTables are the sections of the README with tables of keys, and the table that these are in.
-	readmeTables = map[string]string{"Options": "", "Attributes": "service.announce.", "Checks": "service.check."}
-)
+var codeSpan = regexp.MustCompile("`([^`]+)`")
 
-// readmeKeys gives the keys in the tables of the README, each with its default, which is empty where there is none.
-func readmeKeys(t *testing.T) map[string]string {
-	text, err := os.ReadFile("../README.md")
+// tableKeys gives the keys in the tables of docs/configuration.md that have defaults, each with its default, which is empty where there
+// is none. The head of a table may name the table of the file that its keys are in.
+func tableKeys(t *testing.T) map[string]string {
+	text, err := os.ReadFile("../docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	keys, table, inTable := map[string]string{}, "", false
 	for line := range strings.SplitSeq(string(text), "\n") {
-		if m := readmeSection.FindStringSubmatch(line); m != nil {
-			table, inTable = readmeTables[m[1]], false
-			_, inTable = readmeTables[m[1]]
-		}
 		cells := strings.Split(line, "|")
-		if !inTable || len(cells) < 4 || strings.TrimSpace(cells[2]) == "Default" {
+		if len(cells) < 5 {
+			inTable = false
 			continue
 		}
-		names, defaults := readmeSpan.FindAllStringSubmatch(cells[1], -1), readmeSpan.FindAllStringSubmatch(cells[2], -1)
+		names, defaults := codeSpan.FindAllStringSubmatch(cells[1], -1), codeSpan.FindAllStringSubmatch(cells[2], -1)
+		if strings.TrimSpace(cells[2]) == "Default" {
+			table, inTable = "", true
+			if len(names) > 0 {
+				table = names[0][1] + "."
+			}
+			continue
+		}
+		if !inTable {
+			continue
+		}
 		before := ""
 		for i, name := range names {
 			key := strings.TrimSuffix(name[1], `."VIP"`)
@@ -172,16 +176,11 @@ func readmeKeys(t *testing.T) map[string]string {
 			if table == "service.announce." && strings.HasSuffix(key, "_step") {
 				key = "backup." + key
 			}
-			if strings.Contains(key, "…") { // a table of its own
-				continue
-			}
 			def := ""
 			if i < len(defaults) {
 				def = defaults[i][1]
 			}
-			if key = table + key; keys[key] == "" {
-				keys[key] = def
-			}
+			keys[table+key] = def
 		}
 	}
 	return keys

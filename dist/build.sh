@@ -60,6 +60,7 @@ cp dist/completion/exazk.fish "$tree/root/usr/share/fish/vendor_completions.d/ex
 cp -R README.md docs "$doc/"
 rm -rf "$doc/docs/failover/failed"
 cp -R configs/. "$doc/examples/"
+sed -i -e 's,](\.\./configs/\(prometheus\|grafana\),](/usr/share/exazk/\1,g' -e 's,](\.\./configs/,](../examples/,g' "$doc"/docs/*.md
 mv "$doc/examples/exabgp.service.d" "$tree/root/usr/lib/systemd/system/"
 for dir in prometheus grafana; do # for other programs to read in place
 	[ ! -d "$doc/examples/$dir" ] || mv "$doc/examples/$dir" "$tree/root/usr/share/exazk/"

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"exazk/zkstate"
 )
 
 // GracefulShutdown is the community of RFC 8326: routers that know it prefer any other path.
@@ -30,6 +32,7 @@ func ParseFlag(data []byte) Flag {
 	if json.Unmarshal(data, &f) != nil {
 		f = Flag{Reason: string(data)}
 	}
+	f.Since, f.Until = zkstate.Instant(f.Since), zkstate.Instant(f.Until)
 	f.Reason, f.Who, f.By = printable(f.Reason), printable(f.Who), printable(f.By)
 	f.Data = append([]byte{}, data...)
 	return f

@@ -13,6 +13,7 @@ func TestParseFlag(t *testing.T) {
 		" two\nlines\x00 ": "two lines",
 		"\xff\xfe":         "?",
 		`{"reason":"disk","who":"ann@lb1","until":"2026-01-02T03:04:05Z"}`: "disk, by ann@lb1, until 2026-01-02T03:04:05Z",
+		`{"reason":"disk","until":"9999-12-31T23:59:59-23:00"}`:            "disk", // the year 10000 cannot be written as JSON
 		`{"until":"tomorrow"}`:   `{"until":"tomorrow"}`,
 		`["not","ours"]`:         `["not","ours"]`,
 		strings.Repeat("ä", 300): strings.Repeat("ä", 100),

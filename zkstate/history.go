@@ -96,6 +96,9 @@ func decodeHistory(node string, data []byte) (h history, err error) {
 	case h.Node != node:
 		return history{}, errMisfit
 	}
+	for i := range h.Changes {
+		h.Changes[i].At = Instant(h.Changes[i].At)
+	}
 	return h, nil
 }
 

@@ -88,6 +88,31 @@ func TestHistoryOfSomethingElseIsRefused(t *testing.T) {
 	}
 }
 
+// TestTimesThatJSONRefuses: a time that somebody wrote into ZooKeeper can be written again, or is none. Where not, the end of the
+// daemon would be a znode that anybody may write, and read again at its next start.
+func TestTimesThatJSONRefuses(t *testing.T) {
+	for at, want := range map[string]string{
+		"2026-01-02T03:04:05+24:00": "2026-01-01T03:04:05Z", "9999-12-31T23:59:59-23:00": "0001-01-01T00:00:00Z", "0000-01-01T00:00:00+23:00": "0001-01-01T00:00:00Z",
+	} {
+		h, err := decodeHistory("n1", []byte(`{"node":"n1","changes":[{"at":"`+at+`","what":"process","to":"started"}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if data, _ := encodeHistory(h); !strings.Contains(string(data), want) {
+			t.Errorf("history: %s is %s", at, data)
+		}
+		st, err := decodeStatus("n1", []byte(`{"node":"n1","since":"`+at+`"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, got := range map[string]time.Time{"record": st.Since, "stamp": Stamp(at).Time()} {
+			if text, err := json.Marshal(got); string(text) != `"`+want+`"` {
+				t.Errorf("%s: %s is %s, %v", what, at, text, err)
+			}
+		}
+	}
+}
+
 // scribe runs a History until stop is called.
 func scribe(t *testing.T, servers []string, node string) (h *History, hook *logtest.Hook, stop func()) {
 	logger, hook := logtest.NewNullLogger()

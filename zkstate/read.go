@@ -445,6 +445,7 @@ func decodeStatus(name string, data []byte) (Status, error) {
 	if st.Node != name {
 		return st, errMisfit
 	}
+	st.Since = Instant(st.Since)
 	return st, nil
 }
 

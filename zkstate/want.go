@@ -145,13 +145,22 @@ func StampOf(t time.Time) Stamp {
 	return Stamp(t.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
 }
 
+// Instant is a time that was read, in a form that can be written again: encoding/json reads an offset of 24 hours and refuses to write
+// it, as it does a year beyond 9999, which another offset hides. The latter is the zero Time.
+func Instant(t time.Time) time.Time {
+	if t = t.UTC(); t.Year() < 0 || t.Year() > 9999 {
+		return time.Time{}
+	}
+	return t
+}
+
 // Time is the instant; the zero Time where it does not say one.
 func (s Stamp) Time() time.Time {
 	t, err := time.Parse(time.RFC3339, string(s))
 	if err != nil {
 		return time.Time{}
 	}
-	return t.UTC()
+	return Instant(t)
 }
 
 // StatusNeighbor is one BGP neighbor of a node.

@@ -4,13 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
 
@@ -27,8 +24,8 @@ import (
 	"exazk/zkstate"
 )
 
-// runDaemon wires the edges to the loop and runs until the loop wants to end. With SIGHUP, load gives the configuration anew;
-// name tells this process from others of the same ExaBGP.
+// runDaemon runs until the loop wants to end. With SIGHUP, load gives the configuration anew; name tells this process from others of
+// the same ExaBGP.
 func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name string, stdin *os.File, stdout, stderr io.Writer) error {
 	syscall.Umask(0o022) // ExaBGP gives its processes 0137, under which the checks could not make a directory
 	logger, flush := newLogger(cfg.Log, logTag(cfg), stderr)
@@ -43,85 +40,127 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	id := daemon.Identity{Node: cfg.Node, Instance: newInstance(), Version: versionText(), Since: time.Now().UTC().Truncate(time.Millisecond)}
 	log.WithFields(logrus.Fields{"version": id.Version, "instance": id.Instance, "pid": os.Getpid()}).Info("exazk started")
 
+	p := &parts{cfg: cfg, id: id, interactive: interactive, log: log, edges: newGroup(), store: newGroup(), past: newGroup()}
 	measured := metrics.New(cfg, id.Version, func() int64 { return lostLines(logger) })
-	speaker := exabgp.New(stdin, stdout, exabgp.Options{Track: cfg.ExaBGP.TrackNeighbors, Interactive: interactive, Dialect: cfg.ExaBGP.Dialect, DriftCheck: cfg.ExaBGP.DriftCheck, Environ: os.Environ(), Progress: measured.Command}, log.WithField("component", "exabgp"))
-	store := zkstate.New(cfg.Store(id), log.WithField("component", "zookeeper"))
-	var before []exabgp.Route
-	var keeper *record
-	if !interactive {
-		keeper = newRecord(name, log.WithField("component", "record"))
-	}
-	if keeper != nil {
-		before = keeper.read()
-	}
-	var gate daemon.Speaker = speaker
-	watch := func(emit func(exabgp.Event) bool) func(exabgp.Event) bool { return emit }
-	var addresses *loopback.Keeper
-	if !interactive {
-		addresses = loopback.New(speaker, loopbackVIPs(cfg), before, log.WithField("component", "loopback"))
-		gate, watch = addresses, addresses.Watch
-	}
-	loop := daemon.NewLoop(daemon.NewCore(cfg, id, before...), gate, store, log.WithField("component", "daemon"))
-	loop.WatchWaits(measured.EventWaited)
-	seen := newPicture(id)
-	loop.ObserveWith(measured, seen)
-	server := web.New(web.Options{Source: seen, Alive: loop.Alive, Metrics: measured.Handler()}, log.WithField("component", "http"))
-	server.Listen(cfg.HTTP.Listen)
-	checks := newChecks(loop, measured.Ran, log.WithField("component", "health"))
-	reloads := newReloader(load, cfg, loop, checks, server, addresses, log.WithField("component", "reload"))
+	p.connect(name, stdin, stdout, measured)
+	p.showWith(measured)
+	p.reloads = newReloader(load, cfg, p.loop, newChecks(p.loop, measured.Ran, p.part("health")), p.server, p.addresses, p.part("reload"))
+	p.start()
 
-	past := newPast(cfg, log.WithField("component", "history"))
-	loop.ObserveWith(past)
-
-	edges := newGroup()
-	storeGroup := newGroup()
-	pastGroup := newGroup()
-	if len(cfg.Hooks) > 0 {
-		runner := hooks.New(cfg.Node, cfg.Hooks, log.WithField("component", "hooks"))
-		loop.ObserveWith(runner)
-		edges.start("hooks", runner.Run)
-	}
-	if keeper != nil {
-		loop.KeepWith(keeper)
-		edges.start("record", keeper.run)
-	}
-	edges.start("exabgp", func(ctx context.Context) error { return speaker.Run(ctx, watch(loop.ExaBGP(ctx))) })
-	if addresses != nil {
-		edges.start("loopback", addresses.Run)
-	}
-	if cfg.ExaBGP.TrackNeighbors {
-		links := link.New(log.WithField("component", "link"))
-		edges.start("link", func(ctx context.Context) error { return links.Run(ctx, loop.Link(ctx)) })
-	}
-	edges.start("health", func(ctx context.Context) error { return checks.run(ctx, cfg) })
-	edges.start("http", server.Run)
-	if len(cfg.HTTP.Listen) > 0 {
-		edges.start("past", func(ctx context.Context) error { return seen.recall(ctx, cfg) })
-	}
-	edges.start("reload", reloads.run)
-	pastGroup.start("history", past.Run)
-	edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, loop, reloads) })
-	storeGroup.start("zookeeper", func(ctx context.Context) error { return store.Run(ctx, loop.ZooKeeper(ctx)) })
-
-	exit, err := runLoop(loop, edges, storeGroup)
+	exit, err := runLoop(p.loop, p.edges, p.store)
 	log.WithFields(logrus.Fields{"exit": exit.String()}).Info("stopping")
-	var cause error
-	if exit == daemon.Abandon {
-		cause = zkstate.ErrAbandon
-	}
-	pastGroup.cancel(nil)  // it has a session of its own, and a moment for its last words while the other one is closed
-	storeGroup.stop(cause) // first: claims outlive us by a session timeout otherwise
-	pastGroup.stop(nil)
-	edges.stop(nil)
-	if addresses != nil {
-		addresses.Close()
-	}
+	p.stop(exit)
 	if err != nil {
 		log.WithField("reason", err.Error()).Error("exazk failed")
 		return err
 	}
 	log.Info("exazk stopped")
 	return nil
+}
+
+// parts are what the daemon is made of. Nothing of it runs before start.
+type parts struct {
+	cfg         *daemon.Config
+	id          daemon.Identity
+	interactive bool
+	log         *logrus.Entry
+
+	speaker   *exabgp.Process
+	session   *zkstate.Session
+	keeper    *record          // nil where nothing is kept for the next process
+	addresses *loopback.Keeper // between the loop and ExaBGP; nil where ExaBGP is a person
+	loop      *daemon.Loop
+
+	hooks   *hooks.Hooks // nil where there are none
+	seen    *picture
+	server  *web.Server
+	history *past
+	reloads *reloader
+
+	store, past, edges *group // in the order in which they are stopped
+}
+
+func (p *parts) part(name string) *logrus.Entry { return p.log.WithField("component", name) }
+
+// connect makes the loop and what it decides by and for.
+func (p *parts) connect(name string, stdin io.Reader, stdout io.Writer, measured *metrics.Metrics) {
+	p.speaker = exabgp.New(stdin, stdout, exabgp.Options{
+		Track: p.cfg.ExaBGP.TrackNeighbors, Interactive: p.interactive, Dialect: p.cfg.ExaBGP.Dialect, DriftCheck: p.cfg.ExaBGP.DriftCheck,
+		Environ: os.Environ(), Progress: measured.Command,
+	}, p.part("exabgp"))
+	p.session = zkstate.New(p.cfg.Store(p.id), p.part("zookeeper"))
+	var before []exabgp.Route
+	var gate daemon.Speaker = p.speaker
+	if !p.interactive {
+		if p.keeper = newRecord(name, p.part("record")); p.keeper != nil {
+			before = p.keeper.read()
+		}
+		p.addresses = loopback.New(p.speaker, loopbackVIPs(p.cfg), before, p.part("loopback"))
+		gate = p.addresses
+	}
+	p.loop = daemon.NewLoop(daemon.NewCore(p.cfg, p.id, before...), gate, p.session, p.part("daemon"))
+	if p.keeper != nil {
+		p.loop.KeepWith(p.keeper)
+	}
+}
+
+// showWith makes what only looks on: no route depends on it.
+func (p *parts) showWith(measured *metrics.Metrics) {
+	p.seen = newPicture(p.id)
+	p.server = web.New(web.Options{Source: p.seen, Alive: p.loop.Alive, Metrics: measured.Handler()}, p.part("http"))
+	p.server.Listen(p.cfg.HTTP.Listen)
+	p.history = newPast(p.cfg, p.part("history"))
+	p.loop.WatchWaits(measured.EventWaited)
+	p.loop.ObserveWith(measured, p.seen, p.history)
+	if len(p.cfg.Hooks) > 0 {
+		p.hooks = hooks.New(p.cfg.Node, p.cfg.Hooks, p.part("hooks"))
+		p.loop.ObserveWith(p.hooks)
+	}
+}
+
+// start has everything run but the loop.
+func (p *parts) start() {
+	watch := func(emit func(exabgp.Event) bool) func(exabgp.Event) bool { return emit }
+	if p.addresses != nil {
+		watch = p.addresses.Watch
+		p.edges.start("loopback", p.addresses.Run)
+	}
+	p.edges.start("exabgp", func(ctx context.Context) error { return p.speaker.Run(ctx, watch(p.loop.ExaBGP(ctx))) })
+	p.store.start("zookeeper", func(ctx context.Context) error { return p.session.Run(ctx, p.loop.ZooKeeper(ctx)) })
+	p.edges.start("health", func(ctx context.Context) error { return p.reloads.checks.run(ctx, p.cfg) })
+	if p.cfg.ExaBGP.TrackNeighbors {
+		links := link.New(p.part("link"))
+		p.edges.start("link", func(ctx context.Context) error { return links.Run(ctx, p.loop.Link(ctx)) })
+	}
+	if p.keeper != nil {
+		p.edges.start("record", p.keeper.run)
+	}
+	p.edges.start("reload", p.reloads.run)
+	p.edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, p.loop, p.reloads) })
+
+	p.past.aside("history", p.log, p.history.Run)
+	p.edges.aside("http", p.log, p.server.Run)
+	if len(p.cfg.HTTP.Listen) > 0 {
+		p.edges.aside("past", p.log, func(ctx context.Context) error { return p.seen.recall(ctx, p.cfg) })
+	}
+	if p.hooks != nil {
+		p.edges.aside("hooks", p.log, p.hooks.Run)
+	}
+}
+
+// stop ends everything after the loop has ended. The session is first: claims outlive us by a session timeout otherwise.
+func (p *parts) stop(exit daemon.Exit) {
+	var cause error
+	if exit == daemon.Abandon {
+		cause = zkstate.ErrAbandon
+	}
+	p.past.cancel(nil) // it has a session of its own, and a moment for its last words while the other one is closed
+	p.store.stop(cause)
+	p.past.stop(nil)
+	p.edges.stop(nil)
+	if p.addresses != nil {
+		p.addresses.Close()
+	}
 }
 
 // loopbackVIPs are all VIPs, those with a device to be kept on this host.
@@ -153,49 +192,6 @@ func runLoop(loop *daemon.Loop, groups ...*group) (daemon.Exit, error) {
 		return exit, context.Cause(ctx)
 	}
 	return exit, nil
-}
-
-// group runs goroutines that are stopped and waited for together.
-type group struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	wait   sync.WaitGroup
-	failed chan error
-}
-
-func newGroup() *group {
-	g := &group{failed: make(chan error, 1)}
-	g.ctx, g.cancel = context.WithCancelCause(context.Background())
-	return g
-}
-
-func (g *group) start(name string, run func(context.Context) error) {
-	g.wait.Go(func() {
-		err := run(g.ctx)
-		if g.ctx.Err() != nil || errors.Is(err, exabgp.ErrGone) {
-			return // it was asked to, or has told the loop already
-		}
-		select {
-		case g.failed <- fmt.Errorf("%s ended: %w", name, err):
-		default: // one failure is enough to stop
-		}
-	})
-}
-
-// onReturn calls cancel with the failure of the first goroutine that returns without being asked to.
-func (g *group) onReturn(cancel context.CancelCauseFunc) {
-	go func() { // ends with the group, whose stop cancels g.ctx
-		select {
-		case err := <-g.failed:
-			cancel(err)
-		case <-g.ctx.Done():
-		}
-	}()
-}
-
-func (g *group) stop(cause error) {
-	g.cancel(cause)
-	g.wait.Wait()
 }
 
 // watchSignals turns SIGTERM and SIGINT into a drain, SIGHUP into a reload, and SIGUSR1 into a run of every check. SIGPIPE is

@@ -227,8 +227,10 @@ func recordChanges(at time.Time, before, after zkstate.Status, add func(daemon.W
 	}
 	for i, r := range after.Routes {
 		from := zkstate.StatusRoute{Verdict: "none"}
-		if i := slices.IndexFunc(before.Routes, func(b zkstate.StatusRoute) bool { return b.VIP == r.VIP }); i >= 0 {
+		if i < len(before.Routes) && before.Routes[i].VIP == r.VIP { // unless the node was reloaded; the loop waits
 			from = before.Routes[i]
+		} else if j := slices.IndexFunc(before.Routes, func(b zkstate.StatusRoute) bool { return b.VIP == r.VIP }); j >= 0 {
+			from = before.Routes[j]
 		}
 		if from.Verdict != r.Verdict || from.Role != r.Role || from.Reason != r.Reason {
 			add(daemon.WhatVerdict, cluster.Change{At: when(at, after.RouteSince(i)), VIP: r.VIP, From: from.Verdict, To: r.Verdict, Role: r.Role, Reason: r.Reason, Detail: r.Detail})

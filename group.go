@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -64,6 +65,20 @@ func (g *group) onReturn(cancel context.CancelCauseFunc) {
 		case <-g.ctx.Done():
 		}
 	}()
+}
+
+// leave is stop for what may be left behind: the process ends whether it has ended within d or not.
+func (g *group) leave(d time.Duration) {
+	g.cancel(nil)
+	ended := make(chan struct{})
+	go func() {
+		g.wait.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(d):
+	}
 }
 
 func (g *group) stop(cause error) {

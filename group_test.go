@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
@@ -39,4 +41,25 @@ func TestAsideHarmsNobody(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLeave: what does not end is left behind, and what does is waited for no longer.
+func TestLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, test := range map[string]struct{ takes, want time.Duration }{
+			"quick": {50 * time.Millisecond, 50 * time.Millisecond}, "slow": {time.Minute, lastWords},
+		} {
+			g, began := newGroup(), time.Now()
+			g.start(name, func(ctx context.Context) error {
+				<-ctx.Done()
+				time.Sleep(test.takes)
+				return nil
+			})
+			g.leave(lastWords)
+			if took := time.Since(began); took != test.want {
+				t.Errorf("%s: %v, want %v", name, took, test.want)
+			}
+			g.wait.Wait()
+		}
+	})
 }

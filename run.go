@@ -148,6 +148,10 @@ func (p *parts) start() {
 	}
 }
 
+// lastWords is what the history may take for its last entries. Where ZooKeeper stands still, the end of its session would take a second
+// more, for which systemd puts off the next start of ExaBGP.
+const lastWords = 400 * time.Millisecond
+
 // stop ends everything after the loop has ended. The session is first: claims outlive us by a session timeout otherwise.
 func (p *parts) stop(exit daemon.Exit) {
 	var cause error
@@ -156,7 +160,7 @@ func (p *parts) stop(exit daemon.Exit) {
 	}
 	p.past.cancel(nil) // it has a session of its own, and a moment for its last words while the other one is closed
 	p.store.stop(cause)
-	p.past.stop(nil)
+	p.past.leave(lastWords)
 	p.edges.stop(nil)
 	if p.addresses != nil {
 		p.addresses.Close()

@@ -185,7 +185,7 @@ func (c *Core) remember(gone []exabgp.Route) {
 		if known || c.advert(r) != nil {
 			continue
 		}
-		r.Withdraw, r.Serial = true, c.serials // greater than any that the route had as one of a service
+		r.Withdraw, r.Left, r.Serial = true, true, c.serials // greater than any that the route had as one of a service
 		switch {
 		case !c.shadowed(r):
 			c.former = append(c.former, advert{to: r.Neighbor, want: r})

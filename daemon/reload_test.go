@@ -128,7 +128,7 @@ func TestRemovedVIPsWaitForEveryNeighbor(t *testing.T) {
 				d = c.Step(now, FromExaBGP{exabgp.RouteAccepted{Route: r, Epoch: d.Table.Epoch}})
 			}
 			d = c.Step(now, FromExaBGP{exabgp.NeighborsListed{Established: test.up}})
-			got := slices.ContainsFunc(d.Table.Routes, func(r exabgp.Route) bool { return r.Prefix == removed.Prefix })
+			got := slices.ContainsFunc(d.Table.Routes, func(r exabgp.Route) bool { return r.Prefix == removed.Prefix && r.Withdraw && r.Left })
 			if got != test.want {
 				t.Errorf("withdrawn further on: %t, table %s", got, renderRoutes(d.Table.Routes))
 			}

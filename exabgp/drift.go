@@ -159,7 +159,7 @@ func (w *Writer) differences(whole bool, ours func(netip.Addr) bool) []Drift {
 	held := byPrefix(w.ribOut.held)
 	for i := range w.rows {
 		r := &w.rows[i]
-		if !w.stands(r) {
+		if !w.stands(r) || r.route.Left {
 			continue
 		}
 		if d, differs := w.difference(r, held[r.prefix], whole, ours); differs {

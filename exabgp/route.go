@@ -27,6 +27,9 @@ type Route struct {
 	// LocalPreference is LOCAL_PREF (RFC 4271 section 5.1.5) where HasLocalPreference is set; else ExaBGP's default, 100 over iBGP.
 	LocalPreference    uint32
 	HasLocalPreference bool
+	// Left is of a withdraw of what is ours no more: once it is acknowledged the route may be another process's, so it is not looked
+	// whether it stays withdrawn (drift.go).
+	Left bool
 	// Serial grows whenever something else becomes wanted for the prefix. It is not written: it only says in a RouteAccepted
 	// which wish was answered, where the same command was wanted before, was not for a while, and is again.
 	Serial uint64

@@ -183,7 +183,7 @@ func (p *player) print(mark, text string) {
 	fmt.Fprintf(&p.out, "%-7s %s %s\n", p.now.Sub(epochStart), mark, text)
 }
 
-// parseTable reads "EPOCH: announce PREFIX MED; withdraw PREFIX", with "path=N" and "neighbor=A" behind a route.
+// parseTable reads "EPOCH: announce PREFIX MED; withdraw PREFIX", with "path=N", "neighbor=A" and "left" behind a route.
 func parseTable(t *testing.T, text string) Table {
 	t.Helper()
 	epoch, routes, _ := strings.Cut(text, ":")
@@ -203,7 +203,7 @@ func parseTable(t *testing.T, text string) Table {
 		if len(words) == 0 {
 			continue
 		}
-		r := Route{Prefix: netip.MustParsePrefix(words[1]), Withdraw: words[0] == "withdraw"}
+		r := Route{Prefix: netip.MustParsePrefix(words[1]), Withdraw: words[0] == "withdraw", Left: slices.Contains(words, "left")}
 		if !r.Withdraw {
 			if _, err := fmt.Sscan(words[2], &r.MED); err != nil {
 				t.Fatalf("route %q: %v", part, err)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -38,6 +39,9 @@ func (r *reloader) ask() {
 	}
 }
 
+// readWithin is how long the file may take before the log says so: it is small, and read in milliseconds.
+const readWithin = 5 * time.Second
+
 // run reloads as often as it is asked to, until ctx is done.
 func (r *reloader) run(ctx context.Context) error {
 	for {
@@ -56,7 +60,11 @@ func (r *reloader) reload(ctx context.Context) {
 		r.log.Warn("nothing to reload: the configuration came from the command line; remedy: restart exazk, its routes stay")
 		return
 	}
+	slow := time.AfterFunc(readWithin, func() {
+		r.log.Error("the configuration is not read yet, and until it is nothing can be reloaded; remedy: see whether the server that its file is on is away, and restart exazk, its routes stay")
+	})
 	next, err := r.load()
+	slow.Stop()
 	if err != nil {
 		for _, line := range strings.Split(err.Error(), "\n") {
 			if strings.TrimSpace(line) == "" {

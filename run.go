@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -30,6 +32,9 @@ import (
 // runDaemon wires the edges to the loop and runs until the loop wants to end. With SIGHUP, load gives the configuration anew;
 // name tells this process from others of the same ExaBGP.
 func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name string, stdin *os.File, stdout, stderr io.Writer) error {
+	signals := make(chan os.Signal, 8)                                                                        // a SIGPIPE must not push out a SIGTERM
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGUSR1) // before all else: each would end us
+	defer signal.Stop(signals)
 	syscall.Umask(0o022) // ExaBGP gives its processes 0137, under which the checks could not make a directory
 	logger, flush := newLogger(cfg.Log, logTag(cfg), stderr)
 	defer flush()
@@ -100,7 +105,7 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	}
 	edges.start("reload", reloads.run)
 	pastGroup.start("history", past.Run)
-	edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, loop, reloads) })
+	edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, signals, loop, reloads) })
 	storeGroup.start("zookeeper", func(ctx context.Context) error { return store.Run(ctx, loop.ZooKeeper(ctx)) })
 
 	exit, err := runLoop(loop, edges, storeGroup)
@@ -112,7 +117,9 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	pastGroup.cancel(nil)  // it has a session of its own, and a moment for its last words while the other one is closed
 	storeGroup.stop(cause) // first: claims outlive us by a session timeout otherwise
 	pastGroup.stop(nil)
-	edges.stop(nil)
+	if late := edges.stopWithin(endWithin); len(late) > 0 {
+		log.WithField("edges", strings.Join(late, ", ")).Error("stopping without waiting any longer for what does not end; remedy: see whether a file system or the host stands still")
+	}
 	if addresses != nil {
 		addresses.Close()
 	}
@@ -153,22 +160,31 @@ func runLoop(loop *daemon.Loop, groups ...*group) (daemon.Exit, error) {
 	return exit, nil
 }
 
+// endWithin bounds the wait for the edges at the end. A file on a server that is away holds whoever reads it for ever, and ExaBGP 4.2
+// waits for ever for its process. A check that is killed takes a second.
+const endWithin = 2 * time.Second
+
 // group runs goroutines that are stopped and waited for together.
 type group struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	wait   sync.WaitGroup
 	failed chan error
+
+	mu      sync.Mutex
+	running map[string]bool // by name
 }
 
 func newGroup() *group {
-	g := &group{failed: make(chan error, 1)}
+	g := &group{failed: make(chan error, 1), running: map[string]bool{}}
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
 	return g
 }
 
 func (g *group) start(name string, run func(context.Context) error) {
+	g.note(name, true)
 	g.wait.Go(func() {
+		defer g.note(name, false)
 		err := run(g.ctx)
 		if g.ctx.Err() != nil || errors.Is(err, exabgp.ErrGone) {
 			return // it was asked to, or has told the loop already
@@ -191,23 +207,46 @@ func (g *group) onReturn(cancel context.CancelCauseFunc) {
 	}()
 }
 
+func (g *group) note(name string, runs bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.running[name] = runs; !runs {
+		delete(g.running, name)
+	}
+}
+
 func (g *group) stop(cause error) {
 	g.cancel(cause)
 	g.wait.Wait()
 }
 
+// stopWithin is stop for the end of the process: it names, sorted, those that have not ended in time, and leaves them behind.
+func (g *group) stopWithin(limit time.Duration) (late []string) {
+	g.cancel(nil)
+	ended := make(chan struct{})
+	go func() { // ends with the process at the latest
+		g.wait.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(limit):
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Sorted(maps.Keys(g.running))
+}
+
 // watchSignals turns SIGTERM and SIGINT into a drain, SIGHUP into a reload, and SIGUSR1 into a run of every check. SIGPIPE is
 // caught and dropped, since a handler makes the write to a broken stdout return an error, where the default ends the process
 // before any clean-up, and ignoring it would be inherited by the checks.
-func watchSignals(ctx context.Context, loop *daemon.Loop, reloads *reloader) error {
-	ch := make(chan os.Signal, 8) // a SIGPIPE must not push out a SIGTERM
-	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGUSR1)
-	defer signal.Stop(ch)
+func watchSignals(ctx context.Context, signals <-chan os.Signal, loop *daemon.Loop, reloads *reloader) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case s := <-ch:
+		case s := <-signals:
 			switch s {
 			case syscall.SIGPIPE:
 			case syscall.SIGHUP:

@@ -59,6 +59,9 @@ func (t teller) action(c *cli.Context) error {
 	chosen := all
 	if file := c.String("config"); file != "" {
 		chosen, denied = slices.DeleteFunc(slices.Clone(all), func(p process) bool { return !p.has(file) }), denied[:0]
+		if _, err := os.Stat(file); err != nil { // it could not be that of any, and the list of them would say that it is
+			return usage(fmt.Errorf("%w; remedy: put the file back, or name another", err))
+		}
 		if len(chosen) == 0 && len(all) > 0 {
 			return fmt.Errorf("no running exazk has %s; there is %s; remedy: name the file of one, or leave --config out", file, list(all))
 		}

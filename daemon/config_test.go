@@ -424,6 +424,16 @@ func TestBadConfigs(t *testing.T) {
 	}
 }
 
+// TestFaultyIntervalIsOneFault: what has its default from it is none, for its line has nothing to mend.
+func TestFaultyIntervalIsOneFault(t *testing.T) {
+	for _, interval := range []string{"5", `"0s"`, `"-1s"`} {
+		_, err := ParseConfig("f.toml", strings.Replace(storyConfig, `command = "true"`, "command = \"true\"\ninterval = "+interval, 1))
+		if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "check.interval: ") {
+			t.Errorf("interval = %s: got %v", interval, err)
+		}
+	}
+}
+
 func TestFlagsConfig(t *testing.T) {
 	flags := Flags{Name: "apex", AuthIPs: []string{"10.20.255.1"}, NonAuthIPs: []string{"10.20.255.2"}, LocalCheck: "true", ZKHosts: []string{"zk1", "zk2:2182"}, PathMaintenance: "/exabgp/maintenance/apex/node7"}
 	c, err := FlagsConfig(flags)

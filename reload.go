@@ -66,10 +66,8 @@ func (r *reloader) reload(ctx context.Context) {
 	next, err := r.load()
 	slow.Stop()
 	if err != nil {
-		for _, line := range strings.Split(err.Error(), "\n") {
-			if strings.TrimSpace(line) == "" {
-				continue // between a fault of TOML and the lines that show it
-			}
+		faults, _, _ := strings.Cut(err.Error(), "\n\n") // the lines that show a fault of TOML are for a terminal
+		for line := range strings.SplitSeq(faults, "\n") {
 			r.log.WithField("reason", line).Error("reload refused, everything stays as it is")
 		}
 		return

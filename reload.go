@@ -61,7 +61,7 @@ func (r *reloader) reload(ctx context.Context) {
 		return
 	}
 	slow := time.AfterFunc(readWithin, func() {
-		r.log.Error("the configuration is not read yet, and until it is nothing can be reloaded; remedy: see whether the server that its file is on is away, and restart exazk, its routes stay")
+		r.log.Error("the configuration is not read yet, and until it is nothing can be reloaded; remedy: see whether the server that its file is on is away")
 	})
 	next, err := r.load()
 	slow.Stop()

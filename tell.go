@@ -107,7 +107,9 @@ func (t teller) replaced(ended, before []process, within time.Duration) error {
 		})
 		switch {
 		case len(missing) == 0:
-			fmt.Fprintf(t.stderr, "%s runs in its place\n", list(fresh))
+			for _, p := range fresh {
+				fmt.Fprintf(t.stderr, "%v runs in its place\n", p)
+			}
 			return nil
 		case time.Since(began) > within:
 			return fmt.Errorf("%s was ended and is not started again after %v; its routes stay in ExaBGP; remedy: see in ExaBGP's log why, and restart ExaBGP if need be", list(missing), within)

@@ -137,7 +137,7 @@ func (p *painter) claimant(v *VIP) string {
 	case v.Claim == "":
 		return ""
 	case c.Persistent:
-		return "a persistent node, which never goes away by itself" + since(p.in.At, c.Since)
+		return "a persistent node" + since(p.in.At, c.Since) + ", which never goes away by itself"
 	case v.Claim == unknown:
 		return "a claim that names no node, as the Python tool makes them" + since(p.in.At, c.Since)
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,16 +21,21 @@ type group struct {
 	cancel context.CancelCauseFunc
 	wait   sync.WaitGroup
 	failed chan error
+
+	mu      sync.Mutex
+	running map[string]int // by name
 }
 
 func newGroup() *group {
-	g := &group{failed: make(chan error, 1)}
+	g := &group{failed: make(chan error, 1), running: map[string]int{}}
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
 	return g
 }
 
 func (g *group) start(name string, run func(context.Context) error) {
+	g.note(name, 1)
 	g.wait.Go(func() {
+		defer g.note(name, -1)
 		err := run(g.ctx)
 		if g.ctx.Err() != nil || errors.Is(err, exabgp.ErrGone) {
 			return // it was asked to, or has told the loop already
@@ -43,7 +50,9 @@ func (g *group) start(name string, run func(context.Context) error) {
 // aside runs what no route depends on. Where it panics or ends by itself, everything else goes on without it: six deaths of the process
 // within 64 s would end ExaBGP, and its routes.
 func (g *group) aside(name string, log *logrus.Entry, run func(context.Context) error) {
+	g.note(name, 1)
 	g.wait.Go(func() {
+		defer g.note(name, -1)
 		log := log.WithField("component", name)
 		defer func() {
 			if p := recover(); p != nil {
@@ -67,21 +76,33 @@ func (g *group) onReturn(cancel context.CancelCauseFunc) {
 	}()
 }
 
-// leave is stop for what may be left behind: the process ends whether it has ended within d or not.
-func (g *group) leave(d time.Duration) {
-	g.cancel(nil)
-	ended := make(chan struct{})
-	go func() {
-		g.wait.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-time.After(d):
+func (g *group) note(name string, more int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.running[name] += more; g.running[name] == 0 {
+		delete(g.running, name)
 	}
 }
 
 func (g *group) stop(cause error) {
 	g.cancel(cause)
 	g.wait.Wait()
+}
+
+// stopWithin is stop for what may be left behind at the end of the process: it names, sorted, those that have not ended in time.
+func (g *group) stopWithin(limit time.Duration) (late []string) {
+	g.cancel(nil)
+	ended := make(chan struct{})
+	go func() { // ends with the process at the latest
+		g.wait.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(limit):
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Sorted(maps.Keys(g.running))
 }

@@ -55,7 +55,7 @@ func TestLeave(t *testing.T) {
 				time.Sleep(test.takes)
 				return nil
 			})
-			g.leave(lastWords)
+			g.stopWithin(lastWords)
 			if took := time.Since(began); took != test.want {
 				t.Errorf("%s: %v, want %v", name, took, test.want)
 			}

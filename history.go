@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"path"
 	"slices"
 
 	"exazk/cluster"
@@ -13,11 +15,19 @@ func historyAction(ctx context.Context, a *admin) error {
 	defer cancel()
 	var changes []cluster.Change
 	for i := range a.services {
-		more, err := a.histories(asking, &a.services[i])
+		s := &a.services[i]
+		more, none, err := a.histories(asking, s)
 		if err != nil {
 			return interrupted(ctx, err)
 		}
 		changes = append(changes, more...)
+		for _, node := range slices.Sorted(maps.Keys(none)) {
+			a.say("note: %s is left out: %v; exazk there replaces it with its next change; remedy where none runs: delete it", printable(path.Join(path.Dir(s.HistoryPath), node)), none[node])
+		}
+	}
+	known := map[string]bool{}
+	for _, c := range changes {
+		known[c.Node] = true
 	}
 	changes = slices.DeleteFunc(cluster.Newest(changes), func(c cluster.Change) bool {
 		return a.vip != "" && c.VIP != a.vip || a.cli.Args().Present() && c.Node != a.node
@@ -26,7 +36,11 @@ func historyAction(ctx context.Context, a *admin) error {
 	if a.cli.Bool("json") {
 		return printJSON(a.stdout, changes)
 	}
-	if len(changes) == 0 {
+	switch {
+	case len(changes) > 0:
+	case a.cli.Args().Present() && !known[a.node]:
+		a.say("no change of %s is recorded (of whom there are some: %s)", a.node, nodeNames(slices.Sorted(maps.Keys(known))))
+	default:
 		a.say("no change is recorded")
 	}
 	for _, c := range changes {

@@ -103,7 +103,7 @@ func readPast(ctx context.Context, cfg *daemon.Config) ([]cluster.Change, error)
 	defer zk.Close()
 	var all []cluster.Change
 	for i := range cfg.Services {
-		past, err := (&admin{zk: zk}).histories(ctx, &cfg.Services[i])
+		past, _, err := (&admin{zk: zk}).histories(ctx, &cfg.Services[i])
 		if err != nil {
 			return nil, err
 		}

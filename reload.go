@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -54,6 +55,9 @@ func (r *reloader) askChecks() {
 	}
 }
 
+// readWithin is how long the file may take before the log says so: it is small, and read in milliseconds.
+const readWithin = 5 * time.Second
+
 // run reloads as often as it is asked to, until ctx is done.
 func (r *reloader) run(ctx context.Context) error {
 	for {
@@ -74,12 +78,14 @@ func (r *reloader) reload(ctx context.Context) {
 		r.log.Warn("nothing to reload: the configuration came from the command line; remedy: restart exazk, its routes stay")
 		return
 	}
+	slow := time.AfterFunc(readWithin, func() {
+		r.log.Error("the configuration is not read yet, and until it is nothing can be reloaded; remedy: see whether the server that its file is on is away")
+	})
 	next, err := r.load()
+	slow.Stop()
 	if err != nil {
-		for _, line := range strings.Split(err.Error(), "\n") {
-			if strings.TrimSpace(line) == "" {
-				continue // between a fault of TOML and the lines that show it
-			}
+		faults, _, _ := strings.Cut(err.Error(), "\n\n") // the lines that show a fault of TOML are for a terminal
+		for line := range strings.SplitSeq(faults, "\n") {
 			r.log.WithField("reason", line).Error("reload refused, everything stays as it is")
 		}
 		return

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,6 +28,9 @@ import (
 // runDaemon runs until the loop wants to end. With SIGHUP, load gives the configuration anew; name tells this process from others of
 // the same ExaBGP.
 func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name string, stdin *os.File, stdout, stderr io.Writer) error {
+	signals := make(chan os.Signal, 8)                                                                        // a SIGPIPE must not push out a SIGTERM
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGUSR1) // before all else: each would end us
+	defer signal.Stop(signals)
 	syscall.Umask(0o022) // ExaBGP gives its processes 0137, under which the checks could not make a directory
 	logger, flush := newLogger(cfg.Log, logTag(cfg), stderr)
 	defer flush()
@@ -45,7 +49,7 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	p.connect(name, stdin, stdout, measured)
 	p.showWith(measured)
 	p.reloads = newReloader(load, cfg, p.loop, newChecks(p.loop, measured.Ran, p.part("health")), p.server, p.addresses, p.part("reload"))
-	p.start()
+	p.start(signals)
 
 	exit, err := runLoop(p.loop, p.edges, p.store)
 	log.WithFields(logrus.Fields{"exit": exit.String()}).Info("stopping")
@@ -119,7 +123,7 @@ func (p *parts) showWith(measured *metrics.Metrics) {
 }
 
 // start has everything run but the loop.
-func (p *parts) start() {
+func (p *parts) start(signals <-chan os.Signal) {
 	watch := func(emit func(exabgp.Event) bool) func(exabgp.Event) bool { return emit }
 	if p.addresses != nil {
 		watch = p.addresses.Watch
@@ -136,7 +140,7 @@ func (p *parts) start() {
 		p.edges.start("record", p.keeper.run)
 	}
 	p.edges.start("reload", p.reloads.run)
-	p.edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, p.loop, p.reloads) })
+	p.edges.start("signals", func(ctx context.Context) error { return watchSignals(ctx, signals, p.loop, p.reloads) })
 
 	p.past.aside("history", p.log, p.history.Run)
 	p.edges.aside("http", p.log, p.server.Run)
@@ -152,6 +156,10 @@ func (p *parts) start() {
 // more, for which systemd puts off the next start of ExaBGP.
 const lastWords = 400 * time.Millisecond
 
+// endWithin bounds the wait for the edges at the end. A file on a server that is away holds whoever reads it for ever, and ExaBGP 4.2
+// waits for ever for its process. A check that is killed takes a second.
+const endWithin = 2 * time.Second
+
 // stop ends everything after the loop has ended. The session is first: claims outlive us by a session timeout otherwise.
 func (p *parts) stop(exit daemon.Exit) {
 	var cause error
@@ -160,8 +168,10 @@ func (p *parts) stop(exit daemon.Exit) {
 	}
 	p.past.cancel(nil) // it has a session of its own, and a moment for its last words while the other one is closed
 	p.store.stop(cause)
-	p.past.leave(lastWords)
-	p.edges.stop(nil)
+	p.past.stopWithin(lastWords)
+	if late := p.edges.stopWithin(endWithin); len(late) > 0 {
+		p.log.WithField("edges", strings.Join(late, ", ")).Error("stopping without waiting any longer for what does not end; remedy: see whether a file system or the host stands still")
+	}
 	if p.addresses != nil {
 		p.addresses.Close()
 	}
@@ -201,15 +211,12 @@ func runLoop(loop *daemon.Loop, groups ...*group) (daemon.Exit, error) {
 // watchSignals turns SIGTERM and SIGINT into a drain, SIGHUP into a reload, and SIGUSR1 into a run of every check. SIGPIPE is
 // caught and dropped, since a handler makes the write to a broken stdout return an error, where the default ends the process
 // before any clean-up, and ignoring it would be inherited by the checks.
-func watchSignals(ctx context.Context, loop *daemon.Loop, reloads *reloader) error {
-	ch := make(chan os.Signal, 8) // a SIGPIPE must not push out a SIGTERM
-	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGUSR1)
-	defer signal.Stop(ch)
+func watchSignals(ctx context.Context, signals <-chan os.Signal, loop *daemon.Loop, reloads *reloader) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case s := <-ch:
+		case s := <-signals:
 			switch s {
 			case syscall.SIGPIPE:
 			case syscall.SIGHUP:

@@ -200,7 +200,7 @@ func (a *admin) read(ctx context.Context, s *daemon.Service) (in cluster.Service
 	if in.Maintenance, err = a.entries(ctx, s); err != nil {
 		return in, nil, err
 	}
-	changes, err = a.histories(ctx, s)
+	changes, _, err = a.histories(ctx, s)
 	return in, changes, err
 }
 
@@ -226,19 +226,22 @@ func (a *admin) entries(ctx context.Context, s *daemon.Service) (map[string]clus
 	return entries, nil
 }
 
-// histories are what the nodes have written down. One that is none, or may not be read, is left out: the rest says enough.
-func (a *admin) histories(ctx context.Context, s *daemon.Service) ([]cluster.Change, error) {
+// histories are what the nodes have written down. One that is none, or may not be read, is left out: the rest says enough. Why each
+// of the former is none is returned by node.
+func (a *admin) histories(ctx context.Context, s *daemon.Service) (all []cluster.Change, none map[string]error, err error) {
 	nodes, err := a.getAll(ctx, path.Dir(s.HistoryPath), nil)
 	if err != nil && !errors.Is(err, zkstate.ErrRefused) {
-		return nil, err
+		return nil, nil, err
 	}
-	var all []cluster.Change
+	none = map[string]error{}
 	for _, name := range slices.Sorted(maps.Keys(nodes)) {
-		if changes, err := zkstate.DecodeHistory(name, nodes[name].Data); err == nil {
-			all = append(all, changes...)
+		changes, err := zkstate.DecodeHistory(name, nodes[name].Data)
+		if err != nil {
+			none[name] = err
 		}
+		all = append(all, changes...)
 	}
-	return all, nil
+	return all, none, nil
 }
 
 // getAll reads the nodes of a directory, or only some of them. What goes meanwhile is left out.

@@ -45,6 +45,24 @@ func TestHostileTextStaysInItsCell(t *testing.T) {
 	}
 }
 
+// TestHeadlineSaysWhatIsSo: what no neighbor hears is not announced, whatever the node wants.
+func TestHeadlineSaysWhatIsSo(t *testing.T) {
+	for want, route := range map[string]cluster.Route{
+		"n1, its owner, announces it: authoritative":        {Verdict: "announce", Reason: "authoritative", Announced: true},
+		"n1, its owner, wants to announce it: no neighbor":  {Verdict: "announce", Reason: "authoritative", Unheard: true},
+		"n1, its owner, does not announce it: maintenance":  {Verdict: "withdraw", Reason: "maintenance"},
+		"n1, its owner, leaves it as it is: health-unknown": {Verdict: "hold", Reason: "health-unknown"},
+	} {
+		route.Node = "n1"
+		v := cluster.View{Services: []cluster.Service{{Name: "web",
+			VIPs: []cluster.VIP{{VIP: "192.0.2.1", Owner: "n1", Routes: []cluster.Route{route}}}, Nodes: []cluster.Node{{Node: "n1", Present: true}}}}}
+		e, _ := cluster.Why(&v, "web", "192.0.2.1")
+		if got := headline(&v, &e.Nodes[0]); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 // TestColoursAreForTerminals, and only for those whose user has not said no.
 func TestColoursAreForTerminals(t *testing.T) {
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

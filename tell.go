@@ -59,6 +59,9 @@ func (t teller) action(c *cli.Context) error {
 	chosen := all
 	if file := c.String("config"); file != "" {
 		chosen, denied = slices.DeleteFunc(slices.Clone(all), func(p process) bool { return !p.has(file) }), denied[:0]
+		if _, err := os.Stat(file); err != nil { // it could not be that of any, and the list of them would say that it is
+			return usage(fmt.Errorf("%w; remedy: put the file back, or name another", err))
+		}
 		if len(chosen) == 0 && len(all) > 0 {
 			return fmt.Errorf("no running exazk has %s; there is %s; remedy: name the file of one, or leave --config out", file, list(all))
 		}
@@ -104,7 +107,9 @@ func (t teller) replaced(ended, before []process, within time.Duration) error {
 		})
 		switch {
 		case len(missing) == 0:
-			fmt.Fprintf(t.stderr, "%s runs in its place\n", list(fresh))
+			for _, p := range fresh {
+				fmt.Fprintf(t.stderr, "%v runs in its place\n", p)
+			}
 			return nil
 		case time.Since(began) > within:
 			return fmt.Errorf("%s was ended and is not started again after %v; its routes stay in ExaBGP; remedy: see in ExaBGP's log why, and restart ExaBGP if need be", list(missing), within)

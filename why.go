@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"exazk/cluster"
+	"exazk/daemon"
 )
 
 func whyAction(ctx context.Context, a *admin) error {
@@ -71,6 +72,9 @@ func headline(v *cluster.View, c *cluster.Cause) string {
 	does, known := map[string]string{"announce": "announces it", "withdraw": "does not announce it", "hold": "leaves it as it is"}[c.Verdict]
 	if !known {
 		return strings.TrimSuffix(text, ",") + ": " + c.Word
+	}
+	if c.Verdict == daemon.Announce.String() && !c.Heard {
+		does = "wants to announce it"
 	}
 	text += " " + does
 	if !c.Since.IsZero() {

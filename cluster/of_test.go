@@ -187,7 +187,14 @@ func TestFindings(t *testing.T) {
 		"two processes of one name": {func(s play) {
 			s.verdict("n1", vip1, "withdraw", "backup", "conflict")
 			s.Claims[vip1] = Claim{Node: "n1", Instance: "another"}
-		}, []string{"down no-announcer  192.0.2.1", "degraded twin n1 192.0.2.1"}},
+		}, []string{"degraded unseen n1 192.0.2.1", "degraded twin n1 192.0.2.1"}},
+		"two processes of one name, and the silent one has the record": {func(s play) {
+			s.route("n1", vip1, func(r *zkstate.StatusRoute) { r.Announced, r.Claim = false, false })
+			s.Claims[vip1] = Claim{Node: "n1", Instance: "another"}
+		}, []string{"degraded unseen n1 192.0.2.1"}},
+		"a persistent claim of a VIP that nobody has": {func(s play) {
+			s.Claims["192.0.2.77"] = Claim{Persistent: true}
+		}, []string{"degraded unseen  192.0.2.77"}},
 		"no neighbor is up": {func(s play) {
 			s.record("n1", func(st *zkstate.Status) { st.Neighbors[0].State = "link-down" })
 			s.route("n1", vip1, func(r *zkstate.StatusRoute) { r.Announced, r.Claim, r.Unheard = false, false, true })

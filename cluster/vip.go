@@ -137,7 +137,7 @@ func (p *painter) claimant(v *VIP) string {
 	case v.Claim == "":
 		return ""
 	case c.Persistent:
-		return "a persistent node, which never goes away by itself" + since(p.in.At, c.Since)
+		return "a persistent node" + since(p.in.At, c.Since) + ", which never goes away by itself"
 	case v.Claim == unknown:
 		return "a claim that names no node, as the Python tool makes them" + since(p.in.At, c.Since)
 	}
@@ -176,13 +176,19 @@ func (p *painter) judgeAnnouncers(v *VIP) {
 var passing = []daemon.Reason{daemon.ReasonOverlap, daemon.ReasonStandby}
 
 // judgeSilence finds a VIP that no record announces. A claim without a record is that of a node of which nothing can be seen, one
-// of the Python tool say; and what a node holds, ExaBGP may announce.
+// of the Python tool say; so is that of a second process of one name, which claims nothing that it does not announce; and what a node
+// holds, ExaBGP may announce.
 func (p *painter) judgeSilence(v *VIP) {
-	_, recorded := p.Records[v.Claim]
+	record, recorded := p.Records[v.Claim]
+	claim := p.Claims[v.VIP]
 	holds := slices.IndexFunc(v.Routes, func(r Route) bool { return r.Verdict == daemon.Hold.String() })
 	switch {
-	case v.Claim != "" && !recorded && !p.Claims[v.VIP].Persistent:
+	case claim.Persistent && len(v.Routes) == 0 && !slices.Contains(p.VIPs, v.VIP): // made by hand, or it would be ephemeral
+		p.find(Degraded, Unseen, "", v.VIP, "%s is claimed by %s, and no node that can be seen has that VIP; remedy: delete that node", v.VIP, p.claimant(v))
+	case v.Claim != "" && !recorded && !claim.Persistent:
 		p.find(Degraded, Unseen, "", v.VIP, "whether %s is announced cannot be seen: it is claimed by %s, and there is no status record of that", v.VIP, p.claimant(v))
+	case recorded && claim.Node == v.Claim && claim.Instance != "" && claim.Instance != record.Instance && !claim.Persistent && holds < 0:
+		p.find(Degraded, Unseen, v.Claim, v.VIP, "whether %s is announced cannot be seen: it is claimed by another process called %s than the one whose status record is there", v.VIP, v.Claim)
 	case holds >= 0:
 		p.find(Degraded, Unseen, v.Routes[holds].Node, v.VIP, "whether %s is announced cannot be seen: %s leaves it in ExaBGP as it is (%s)", v.VIP, v.Routes[holds].Node, v.Routes[holds].Reason)
 	default:

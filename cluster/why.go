@@ -25,10 +25,11 @@ type Cause struct {
 	Owner   bool      `json:"owner,omitempty"`
 	Verdict string    `json:"verdict"` // as in Route; empty for a node without a status record
 	Since   time.Time `json:"since,omitzero"`
-	Word    string    `json:"word"`    // the deciding fact in a word: a reason, or absent, "no neighbor", refused, "not acknowledged"
-	Because string    `json:"because"` // the deciding fact in a sentence
-	Facts   []string  `json:"facts"`   // what else the verdict follows from
-	Changes []Change  `json:"changes"` // what has led to it, newest first
+	Heard   bool      `json:"heard,omitempty"` // as Route.Announced; where it is false, announce is only what the node wants
+	Word    string    `json:"word"`            // the deciding fact in a word: a reason, or absent, "no neighbor", refused, "not acknowledged"
+	Because string    `json:"because"`         // the deciding fact in a sentence
+	Facts   []string  `json:"facts"`           // what else the verdict follows from
+	Changes []Change  `json:"changes"`         // what has led to it, newest first
 }
 
 // maxStory bounds Cause.Changes.
@@ -115,7 +116,7 @@ type teller struct {
 
 func (t *teller) cause() Cause {
 	return Cause{
-		Node: t.n.Node, Owner: t.n.Node == t.vip.Owner, Verdict: t.r.Verdict, Since: t.r.Since, Word: Word(t.r),
+		Node: t.n.Node, Owner: t.n.Node == t.vip.Owner, Verdict: t.r.Verdict, Since: t.r.Since, Heard: t.r.Announced, Word: Word(t.r),
 		Because: t.because(), Facts: t.facts(), Changes: story(t.view, t.s, t.vip, t.n.Node),
 	}
 }

@@ -98,9 +98,11 @@ func (r *rawService) decodeChecks(meta *toml.MetaData) error {
 
 func (r *rawCheck) fillDefaults() {
 	orDuration(&r.Interval, time.Second)
-	if fast := 200 * time.Millisecond; r.Interval.V > 0 {
-		orDuration(&r.FastInterval, min(fast, r.Interval.V))
+	fast := 200 * time.Millisecond
+	if r.Interval.V > 0 { // else it is a fault, and the only one
+		fast = min(fast, r.Interval.V)
 	}
+	orDuration(&r.FastInterval, fast)
 	orDuration(&r.Timeout, time.Second)
 	orNumber(&r.Rise, 3)
 	orNumber(&r.Fall, 2)
@@ -167,7 +169,7 @@ func (r *rawCheck) resolve(f *faults, key string) Check {
 		Fall:         int(f.number(key+".fall", r.Fall, 1, 1000)),
 		Jitter:       f.duration(key+".jitter", r.Jitter, 0, time.Hour),
 	}
-	if c.FastInterval > c.Interval {
+	if c.FastInterval > c.Interval && c.Interval > 0 {
 		f.add(key+".fast_interval", "%v is slower than interval = %v; remedy: make it the shorter one", c.FastInterval, c.Interval)
 	}
 	c.Name = r.kind(f, key, &c)

@@ -235,6 +235,9 @@ func parseConfig(name, text string, files bool) (*Config, error) {
 	written, err := toml.Decode(text, &shape)
 	if err != nil {
 		if pe, ok := errors.AsType[toml.ParseError](err); ok {
+			if pe.Position.Line > 0 { // the library does not know it of every fault
+				name = fmt.Sprintf("%s:%d", name, pe.Position.Line)
+			}
 			return nil, fmt.Errorf("%s: %s", name, explain(pe))
 		}
 		return nil, fmt.Errorf("%s: %w", name, err)

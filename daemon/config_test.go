@@ -324,7 +324,7 @@ func TestBadConfigs(t *testing.T) {
 		want []string
 	}{
 		"empty":                 {"", []string{`f.toml:1: service: no service; remedy: add a [[service]] table`, "zookeeper.hosts: no server"}},
-		"syntax":                {"node = \n", []string{"f.toml: toml: error", "line 1"}},
+		"syntax":                {"node = \n", []string{"f.toml:1: toml: error", "line 1"}},
 		"unknown keys":          {replace(`node = "node1"`, "node = \"node1\"\nnods = 1") + "[service.chek]\na = 1\n", []string{"f.toml:3: nods: unknown key", "service.chek.a: unknown key"}},
 		"second service's key":  {storyConfig + "[[service]]\nname = \"b\"\nauthoritative = [\"192.0.2.1\"]\nfoo = 1\n[service.check]\ncommand = \"true\"\nrise = 0\n", []string{"f.toml:16: service.foo: unknown key", "f.toml:19: service[1].check.rise: 0 is out of range; remedy: write 1 to 1000"}},
 		"duration without unit": {replace(check, check+"\ninterval = 6\ntimeout = \"5\""), []string{`f.toml:13: service[0].check.interval: 6 is not a duration; remedy: write a string with a unit`, `"5" is not a duration; remedy: give it a unit`}},
@@ -421,6 +421,16 @@ func TestBadConfigs(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFaultyIntervalIsOneFault: what has its default from it is none, for its line has nothing to mend.
+func TestFaultyIntervalIsOneFault(t *testing.T) {
+	for _, interval := range []string{"5", `"0s"`, `"-1s"`} {
+		_, err := ParseConfig("f.toml", strings.Replace(storyConfig, `command = "true"`, "command = \"true\"\ninterval = "+interval, 1))
+		if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "check.interval: ") {
+			t.Errorf("interval = %s: got %v", interval, err)
+		}
 	}
 }
 

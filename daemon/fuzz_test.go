@@ -53,7 +53,10 @@ func FuzzConfigValues(f *testing.F) {
 	})
 }
 
-var place = regexp.MustCompile(`^f\.toml:(\d+): \S`)
+var (
+	place  = regexp.MustCompile(`^f\.toml:(\d+): \S`)
+	syntax = regexp.MustCompile(`^f\.toml(:[1-9]\d*: toml: |: toml: .*(line|last key) )`)
+)
 
 func parses(t *testing.T, text string) {
 	cfg, err := ParseConfig("f.toml", text)
@@ -64,7 +67,7 @@ func parses(t *testing.T, text string) {
 		accepted(t, cfg)
 		return
 	}
-	if text := err.Error(); strings.HasPrefix(text, "f.toml: toml: ") && (strings.Contains(text, "line ") || strings.Contains(text, "last key ")) {
+	if syntax.MatchString(err.Error()) {
 		return // in the library's words
 	}
 	for _, fault := range faultsOf(err) {

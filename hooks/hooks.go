@@ -42,6 +42,13 @@ import (
 // Parallel is how many hooks run at a time: a node with many VIPs that fails must not start a process for each at once.
 const Parallel = 4
 
+// A hook that fails is in the log at most reportMost times in reportWithin: with a hundred VIPs, one that is missing fails a hundred
+// times at once. The others are counted, and the next line has their number as unreported.
+const (
+	reportMost   = 5
+	reportWithin = 10 * time.Second
+)
+
 // maxDetail bounds EXAZK_DETAIL, in bytes.
 const maxDetail = 300
 
@@ -55,6 +62,14 @@ type Hooks struct {
 	waiting []job         // in the order of their first change, each thing once
 	busy    map[key]bool  // things of which a run is under way
 	ready   chan struct{} // holds a token while somebody should look at waiting
+	failed  []failures    // by hook
+}
+
+// failures are those of one hook.
+type failures struct {
+	since      time.Time // when reportWithin began
+	reported   int       // since then
+	unreported int       // since the last one that was
 }
 
 // key is one thing that a hook is told of, in order.
@@ -73,7 +88,7 @@ type job struct {
 
 // New returns Hooks that run nothing before Run. The hooks are valid.
 func New(node string, hooks []daemon.Hook, log *logrus.Entry) *Hooks {
-	return &Hooks{node: node, hooks: hooks, log: log, busy: map[key]bool{}, ready: make(chan struct{}, 1)}
+	return &Hooks{node: node, hooks: hooks, log: log, busy: map[key]bool{}, ready: make(chan struct{}, 1), failed: make([]failures, len(hooks))}
 }
 
 // Observe notes what hooks are to be told. It never waits for one.
@@ -196,8 +211,27 @@ func (h *Hooks) tell(ctx context.Context, j job, runner *health.Runner) {
 	case r.OK:
 		log.Debug("hook ran")
 	default:
-		log.Warn("hook failed")
+		if due, unreported := h.report(j.hook, time.Now()); due {
+			log.WithField("unreported", unreported).Warn("hook failed")
+		}
 	}
+}
+
+// report notes a failure of a hook, and says whether it is to be logged and how many were not since the last one that was.
+func (h *Hooks) report(hook int, now time.Time) (due bool, unreported int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := &h.failed[hook]
+	if now.Sub(f.since) >= reportWithin {
+		f.since, f.reported = now, 0
+	}
+	if f.reported == reportMost {
+		f.unreported++
+		return false, 0
+	}
+	f.reported++
+	unreported, f.unreported = f.unreported, 0
+	return true, unreported
 }
 
 func (h *Hooks) environ(j job) []string {

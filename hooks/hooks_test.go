@@ -195,3 +195,32 @@ func TestStop(t *testing.T) {
 		}
 	}
 }
+
+// TestFailuresAreReportedAtABoundedRate: each hook has its own, and none that was left out is forgotten.
+func TestFailuresAreReportedAtABoundedRate(t *testing.T) {
+	h := New("node1", make([]daemon.Hook, 2), nil)
+	now := time.Now()
+	fail := func(hook, times int) (reported int, unreported []int) {
+		for range times {
+			if due, n := h.report(hook, now); due {
+				reported++
+				unreported = append(unreported, n)
+			}
+		}
+		return reported, unreported
+	}
+	if n, _ := fail(0, 100); n != reportMost {
+		t.Errorf("%d of 100 at once are reported, want %d", n, reportMost)
+	}
+	if n, _ := fail(1, 1); n != 1 {
+		t.Error("a failure of another hook is not reported")
+	}
+	now = now.Add(reportWithin - 1)
+	if n, _ := fail(0, 1); n != 0 {
+		t.Error("one more is reported too early")
+	}
+	now = now.Add(1)
+	if n, unreported := fail(0, 2); n != 2 || unreported[0] != 101-reportMost || unreported[1] != 0 {
+		t.Errorf("later %d of 2 are reported, with %v before them", n, unreported)
+	}
+}

@@ -183,7 +183,7 @@ func (m *Machine) tell(s *service, c *claim, seen Claim, session int64) {
 		if session == 0 || seen.Node == m.cfg.Node {
 			level = logrus.ErrorLevel
 		}
-		log.WithFields(logrus.Fields{"owner": hex(session), "node": seen.Node, "reason": seen.Detail}).Log(level, "claim is in foreign hands")
+		log.WithFields(logrus.Fields{"owner": hex(session), "holder": seen.Node, "reason": seen.Detail}).Log(level, "claim is in foreign hands")
 	}
 	if conflict == "" && seen.Holder != c.seen.Holder {
 		log.WithFields(logrus.Fields{"session": hex(m.id), "czxid": seen.Czxid}).Info("claim changed")

@@ -53,14 +53,15 @@ type Session struct {
 	mu     sync.Mutex // a second owner: the library's goroutines put in what Run takes out, and must never wait
 	inputs []Input    // unbounded, as a dropped one is a state that is never learnt; the library sends few
 	// The newest of each, which Run has not taken over yet; nil if there is none.
-	services *[]Service
-	want     *Want
-	resync   bool
+	services  *[]Service
+	want      *Want
+	resync    bool
+	unreached map[string]bool // servers by address, see tried
 }
 
 // New makes a Session that logs to log. It connects to nothing before Run.
 func New(cfg Config, log *logrus.Entry) *Session {
-	s := &Session{cfg: cfg, log: log, signal: make(chan struct{}, 1)}
+	s := &Session{cfg: cfg, log: log, signal: make(chan struct{}, 1), unreached: make(map[string]bool)}
 	s.open = s.connect
 	return s
 }
@@ -316,7 +317,25 @@ type conn struct {
 }
 
 func (s *Session) connect(h *hosts, number uint64, push func(Input)) (client, error) {
-	return connect(h, s.cfg.SessionTimeout, number, push, nil, s.log)
+	return connect(h, s.cfg.SessionTimeout, number, push, s.tried, s.log)
+}
+
+// tried says which server cannot be reached, and what is in the way: once for each, until a try of it succeeds.
+func (s *Session) tried(address string, err error) {
+	if errors.Is(err, errNotResolved) || errors.Is(err, errClosed) { // hosts says the former
+		return
+	}
+	s.mu.Lock()
+	if len(s.unreached) >= maxTried {
+		clear(s.unreached)
+	}
+	known := s.unreached[address]
+	s.unreached[address] = err != nil
+	s.mu.Unlock()
+	if err != nil && !known {
+		s.log.WithFields(logrus.Fields{"address": address, "reason": err.Error()}).
+			Warn("ZooKeeper server is out of reach; remedy: check zookeeper.hosts, that the server runs, and the network between")
+	}
 }
 
 // connect makes a client of the library that tells push what happens to connection number, and tried, unless it is nil,

@@ -348,6 +348,38 @@ func TestClientIsMadeAnew(t *testing.T) {
 	})
 }
 
+func TestServerOutOfReachIsLoggedOnce(t *testing.T) {
+	var out bytes.Buffer
+	log := logrus.New()
+	log.SetOutput(&out)
+	s := New(testConfig(), logrus.NewEntry(log))
+	refused := errors.New("connection refused")
+	for _, try := range []struct {
+		address string
+		err     error
+		want    int // lines about that address
+	}{
+		{"192.0.2.1:2181", refused, 1},
+		{"192.0.2.1:2181", errors.New("i/o timeout"), 1}, // what is in the way may change with every try
+		{"192.0.2.2:2181", refused, 1},
+		{"192.0.2.1:2181", nil, 1},
+		{"192.0.2.1:2181", refused, 2},
+		{"zk:2181", fmt.Errorf("dial: %w", errNotResolved), 0},
+		{"192.0.2.3:2181", errClosed, 0},
+	} {
+		s.tried(try.address, try.err)
+		if got := strings.Count(out.String(), `address="`+try.address+`" reason="connection refused"`); got != try.want {
+			t.Errorf("%s %v: %d lines, want %d:\n%s", try.address, try.err, got, try.want, out.String())
+		}
+	}
+	for i := range 3 * maxTried {
+		s.tried(fmt.Sprintf("192.0.2.4:%d", i), refused)
+	}
+	if len(s.unreached) > maxTried {
+		t.Errorf("%d addresses are remembered", len(s.unreached))
+	}
+}
+
 func TestLibraryChatterIsForDebugging(t *testing.T) {
 	var out bytes.Buffer
 	log := logrus.New()

@@ -204,7 +204,7 @@ func TestPageFollows(t *testing.T) {
 // TestPageWithoutServer says that what it shows is old, and goes on when the server is back.
 func TestPageWithoutServer(t *testing.T) {
 	src, s, at := onStage(t, nominal())
-	tab := look(t, at, laptop, "/events")
+	tab := look(t, at, laptop, "/events", "/icon.svg")
 	until(t, tab, 5*time.Second, has("live"))
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
@@ -225,7 +225,7 @@ func TestPageOfASilentServer(t *testing.T) {
 	at := free(t)
 	s.Listen([]netip.AddrPort{at})
 	eventually(t, time.Second, answers(at))
-	tab := look(t, at, laptop, "/events")
+	tab := look(t, at, laptop, "/events", "/icon.svg")
 	until(t, tab, 5*time.Second, has("live"))
 	src.hold.Lock()
 	src.show(degraded())
@@ -255,7 +255,7 @@ func TestPageOfTooManyFollowers(t *testing.T) {
 		leave = append(leave, cancel)
 		hold(t, ctx, at)
 	}
-	tab := look(t, at, laptop, "/events")
+	tab := look(t, at, laptop, "/events", "/icon.svg")
 	until(t, tab, 5*time.Second, has("connection lost"))
 	leave[0]()
 	until(t, tab, 5*time.Second, has("All nominal"))

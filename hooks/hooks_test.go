@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"exazk/daemon"
+	"exazk/internal/logtest"
 )
 
 // rig runs hooks on real processes. Their commands may use $OUT, a directory.
@@ -23,30 +24,13 @@ type rig struct {
 	*Hooks
 	t    *testing.T
 	dir  string
-	log  *safeBuffer
+	log  *logtest.Buffer
 	stop func()
-}
-
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 func newRig(t *testing.T, hooks ...daemon.Hook) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), log: &safeBuffer{}}
+	r := &rig{t: t, dir: t.TempDir(), log: &logtest.Buffer{}}
 	t.Setenv("OUT", r.dir)
 	logger := logrus.New()
 	logger.SetOutput(r.log)

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -14,36 +13,20 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"exazk/internal/logtest"
 )
-
-// buffer is a log that two goroutines may use.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
 
 // running is a Server that runs until the test ends or stop is called.
 type running struct {
 	*Server
-	log  *buffer
+	log  *logtest.Buffer
 	stop func() error
 }
 
 func start(t *testing.T, o Options) *running {
 	t.Helper()
-	log := &buffer{}
+	log := &logtest.Buffer{}
 	logger := logrus.New()
 	logger.SetOutput(log)
 	r := &running{Server: New(o, logrus.NewEntry(logger)), log: log}

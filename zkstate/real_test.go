@@ -6,7 +6,6 @@
 package zkstate
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"exazk/internal/logtest"
 	"exazk/zkstate/zktest"
 
 	"github.com/go-zookeeper/zk"
@@ -96,31 +96,14 @@ type realSession struct {
 	cfg    Config
 	cancel context.CancelCauseFunc
 	ended  chan struct{}
-	logged *syncBuffer
+	logged *logtest.Buffer
 
 	mu     sync.Mutex
 	events []Event
 }
 
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 func runReal(t *testing.T, cfg Config) *realSession {
-	r := &realSession{t: t, cfg: cfg, ended: make(chan struct{}), logged: &syncBuffer{}}
+	r := &realSession{t: t, cfg: cfg, ended: make(chan struct{}), logged: &logtest.Buffer{}}
 	log := logrus.New()
 	log.SetOutput(r.logged)
 	log.SetLevel(logrus.DebugLevel)
@@ -741,7 +724,7 @@ func TestRealClientSleepsThroughItsSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out, log syncBuffer
+	var out, log logtest.Buffer
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childConfig+"="+string(config))
 	cmd.Stdout, cmd.Stderr = &out, &log

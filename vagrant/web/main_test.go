@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -16,31 +15,15 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"exazk/internal/logtest"
 )
-
-// logBuffer is a buffer that can be read while it is written.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
 
 // startWeb runs web until the test ends or stop is called, and returns the ports that it listens on.
 func startWeb(t *testing.T, args ...string) (tcp, udp string, stop func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	var log logBuffer
+	var log logtest.Buffer
 	code := make(chan int, 1)
 	go func() { code <- run(ctx, args, &log) }()
 	stop = sync.OnceValue(func() int {
@@ -197,7 +180,7 @@ func TestWrongUsageAndFailures(t *testing.T) {
 		{[]string{"-name", "x", "-listen", "127.0.0.1:0", "-udp", "127.0.0.1:0", "-pid-file", "/does/not/exist"}, 1, "pid file"},
 	}
 	for _, tt := range tests {
-		var log logBuffer
+		var log logtest.Buffer
 		if code := run(t.Context(), tt.args, &log); code != tt.code || !strings.Contains(log.String(), tt.want) {
 			t.Errorf("web %q: exit %d, %q; want exit %d, %q", tt.args, code, log.String(), tt.code, tt.want)
 		}

@@ -184,9 +184,6 @@ func (c *cluster) begin(f fault.Fault) {
 	case fault.SilentLink:
 		c.silence(h, f.Way, 1)
 	case fault.ResetSession:
-		if h.tor.Up() { // it may have come up just before
-			h.torDown = c.clock.Now()
-		}
 		h.tor.Reset()
 	case fault.Isolate:
 		h.unplugged++

@@ -36,6 +36,7 @@ type Tor struct {
 	way     Way
 	silent  time.Time // since when
 	conn    *conn     // the session; nil if there is none
+	dropped time.Time // when the last session ended
 	busy    time.Time // until when it refuses connections
 	routes  []Route   // by prefix
 	updates int
@@ -67,6 +68,9 @@ func (t *Tor) Updates() int { return t.updates }
 
 // Up says whether the router has a session.
 func (t *Tor) Up() bool { return t.conn != nil }
+
+// Ended is when the last session ended; zero if none has.
+func (t *Tor) Ended() time.Time { return t.dropped }
 
 // Link pulls the cable or plugs it in. The router ends the session at once; ExaBGP does not look at links.
 func (t *Tor) Link(up bool) {
@@ -136,7 +140,7 @@ func (t *Tor) up(c *conn) { t.conn, t.before = c, t.updates }
 
 // drop forgets the session and its routes.
 func (t *Tor) drop(failed bool) {
-	t.conn = nil
+	t.conn, t.dropped = nil, t.clock.Now()
 	if failed {
 		t.busy = t.clock.Now().Add(errorWaitMin + time.Duration(t.r.Int64N(int64(errorWaitMax-errorWaitMin))))
 	}

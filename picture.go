@@ -161,6 +161,8 @@ func serviceOf(s *daemon.Snapshot, service *daemon.ServiceSnapshot) cluster.Serv
 			in.Claims[vip] = cluster.Claim{Node: s.Identity.Node, Instance: s.Identity.Instance}
 		case zkstate.Ghost, zkstate.Foreign:
 			in.Claims[vip] = cluster.Claim{Node: c.Node}
+		case zkstate.Squatted:
+			in.Claims[vip] = cluster.Claim{Persistent: true}
 		}
 	}
 	return in

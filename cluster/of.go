@@ -43,7 +43,7 @@ type ServiceInput struct {
 // Claim is a claim that is there.
 type Claim struct {
 	Node, Instance string    // who made it, by its data; empty where that does not say, or was not read
-	Persistent     bool      // it is no ephemeral node, so that it stays when its maker has gone
+	Persistent     bool      // a persistent node is in its place: nobody's claim, and nobody can claim the VIP
 	Since          time.Time // when it was made; zero where that is not known
 }
 
@@ -158,7 +158,7 @@ func (p *painter) nodes() []string {
 		known[name] = true
 	}
 	for _, c := range p.Claims {
-		if c.Node != "" {
+		if c.Node != "" && !c.Persistent {
 			known[c.Node] = true
 		}
 	}

@@ -178,9 +178,15 @@ func TestFindings(t *testing.T) {
 			s.Claims[vip1] = Claim{}
 		}, []string{"degraded conflict n1 192.0.2.1"}},
 		"a persistent claim": {func(s play) {
-			s.verdict("n1", vip1, "withdraw", "backup", "conflict")
+			s.route("n1", vip1, func(r *zkstate.StatusRoute) { r.Claim = false })
+			s.verdict("n2", vip1, "announce", "backup", "unclaimed")
 			s.Claims[vip1] = Claim{Persistent: true}
-		}, []string{"down no-announcer  192.0.2.1", "degraded conflict n1 192.0.2.1"}},
+		}, []string{"degraded conflict n1 192.0.2.1"}},
+		"a persistent claim, and its owner is gone": {func(s play) {
+			s.gone("n1")
+			s.verdict("n2", vip1, "announce", "backup", "unclaimed")
+			s.Claims[vip1] = Claim{Node: "n1", Persistent: true}
+		}, []string{"degraded conflict  192.0.2.1", "degraded foreign-announcer  192.0.2.1"}},
 		"two owners": {func(s play) {
 			s.verdict("n2", vip1, "withdraw", "backup", "conflict")
 		}, []string{"degraded conflict  192.0.2.1", "degraded conflict n2 192.0.2.1"}},
@@ -194,7 +200,7 @@ func TestFindings(t *testing.T) {
 		}, []string{"degraded unseen n1 192.0.2.1"}},
 		"a persistent claim of a VIP that nobody has": {func(s play) {
 			s.Claims["192.0.2.77"] = Claim{Persistent: true}
-		}, []string{"degraded unseen  192.0.2.77"}},
+		}, []string{"degraded conflict  192.0.2.77"}},
 		"no neighbor is up": {func(s play) {
 			s.record("n1", func(st *zkstate.Status) { st.Neighbors[0].State = "link-down" })
 			s.route("n1", vip1, func(r *zkstate.StatusRoute) { r.Announced, r.Claim, r.Unheard = false, false, true })

@@ -55,7 +55,7 @@ type Finding struct {
 const (
 	NoAnnouncer      = "no-announcer"      // nobody announces a VIP: the only one that is Down
 	Unseen           = "unseen"            // whether a VIP is announced cannot be seen: who claims it has no status record
-	Conflict         = "conflict"          // somebody else claims a node's own VIP, or two nodes call it theirs
+	Conflict         = "conflict"          // somebody else claims a node's own VIP, two nodes call it theirs, or a persistent node keeps all from claiming it
 	Twin             = "twin"              // two living processes have the same node's name
 	LastResort       = "last-resort"       // a sick node announces, since nobody else does
 	Drift            = "drift"             // ExaBGP holds something else than what is wanted
@@ -74,10 +74,11 @@ var words = []string{NoAnnouncer, Unseen, Conflict, Twin, LastResort, Drift, Ref
 
 // VIP is one VIP of a service.
 type VIP struct {
-	VIP        string   `json:"vip"`             // claim name
-	Owner      string   `json:"owner,omitempty"` // the node that is authoritative by its record or its claim; empty if that is not known
-	Claim      string   `json:"claim,omitempty"` // the node that holds the claim; "?" for a claim that does not say; empty if there is none
-	Announcers []string `json:"announcers"`      // the nodes that announce it and are heard, best first
+	VIP        string   `json:"vip"`                // claim name
+	Owner      string   `json:"owner,omitempty"`    // the node that is authoritative by its record or its claim; empty if that is not known
+	Claim      string   `json:"claim,omitempty"`    // the node that holds the claim; "?" for a claim that does not say; empty if there is none
+	Squatted   bool     `json:"squatted,omitempty"` // a persistent node is in the claim's place, so that nobody can claim it
+	Announcers []string `json:"announcers"`         // the nodes that announce it and are heard, best first
 	Level      Level    `json:"level"`
 	Routes     []Route  `json:"routes"` // one for each node that has the VIP, sorted by node
 }

@@ -25,6 +25,9 @@ func (p *painter) vip(name string) VIP {
 	if len(owners) > 1 {
 		p.find(Degraded, Conflict, "", name, "%s have %s in authoritative; remedy: leave it to one of them", list(owners), name)
 	}
+	if v.Squatted = p.Claims[name].Persistent; v.Squatted {
+		p.find(Degraded, Conflict, v.Owner, name, "%s; remedy: delete that node", p.squatter(name))
+	}
 	for i := range v.Routes {
 		p.judgeRoute(&v, &v.Routes[i])
 	}
@@ -45,6 +48,9 @@ func routeOf(node string, r zkstate.StatusRoute) Route {
 
 // holder is who has the claim of a VIP.
 func (p *painter) holder(v *VIP) string {
+	if p.Claims[v.VIP].Persistent {
+		return ""
+	}
 	for _, r := range v.Routes {
 		if r.Claim {
 			return r.Node
@@ -130,14 +136,17 @@ func (p *painter) judgeRoute(v *VIP, r *Route) {
 	}
 }
 
+// squatter says what is in the place of a claim.
+func (p *painter) squatter(vip string) string {
+	return fmt.Sprintf("nobody can claim %s: a persistent node is in its claim's place%s, and all who have it announce it", vip, since(p.in.At, p.Claims[vip].Since))
+}
+
 // claimant says who has the claim.
 func (p *painter) claimant(v *VIP) string {
 	c := p.Claims[v.VIP]
 	switch {
 	case v.Claim == "":
 		return ""
-	case c.Persistent:
-		return "a persistent node" + since(p.in.At, c.Since) + ", which never goes away by itself"
 	case v.Claim == unknown:
 		return "a claim that names no node, as the Python tool makes them" + since(p.in.At, c.Since)
 	}
@@ -166,7 +175,7 @@ func (p *painter) judgeAnnouncers(v *VIP) {
 		p.find(Degraded, ForeignAnnouncer, "", v.VIP, "%s is announced by %s, and which node it belongs to is not known: none that is authoritative for it has a status record", v.VIP, who)
 	case !served:
 		p.find(Degraded, ForeignAnnouncer, v.Owner, v.VIP, "%s is announced by %s, not by its owner %s%s", v.VIP, who, v.Owner, p.short(v, v.Owner))
-	case len(others) > 0:
+	case len(others) > 0 && !v.Squatted:
 		p.find(Degraded, ForeignAnnouncer, v.Owner, v.VIP, "%s is announced by %s beside its owner %s", v.VIP, list(others), v.Owner)
 	}
 }
@@ -183,11 +192,10 @@ func (p *painter) judgeSilence(v *VIP) {
 	claim := p.Claims[v.VIP]
 	holds := slices.IndexFunc(v.Routes, func(r Route) bool { return r.Verdict == daemon.Hold.String() })
 	switch {
-	case claim.Persistent && len(v.Routes) == 0 && !slices.Contains(p.VIPs, v.VIP): // made by hand, or it would be ephemeral
-		p.find(Degraded, Unseen, "", v.VIP, "%s is claimed by %s, and no node that can be seen has that VIP; remedy: delete that node", v.VIP, p.claimant(v))
-	case v.Claim != "" && !recorded && !claim.Persistent:
+	case v.Squatted && len(v.Routes) == 0 && !slices.Contains(p.VIPs, v.VIP): // a VIP that nobody has
+	case v.Claim != "" && !recorded:
 		p.find(Degraded, Unseen, "", v.VIP, "whether %s is announced cannot be seen: it is claimed by %s, and there is no status record of that", v.VIP, p.claimant(v))
-	case recorded && claim.Node == v.Claim && claim.Instance != "" && claim.Instance != record.Instance && !claim.Persistent && holds < 0:
+	case recorded && claim.Node == v.Claim && claim.Instance != "" && claim.Instance != record.Instance && holds < 0:
 		p.find(Degraded, Unseen, v.Claim, v.VIP, "whether %s is announced cannot be seen: it is claimed by another process called %s than the one whose status record is there", v.VIP, v.Claim)
 	case holds >= 0:
 		p.find(Degraded, Unseen, v.Routes[holds].Node, v.VIP, "whether %s is announced cannot be seen: %s leaves it in ExaBGP as it is (%s)", v.VIP, v.Routes[holds].Node, v.Routes[holds].Reason)

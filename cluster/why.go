@@ -149,9 +149,11 @@ func (t *teller) neighbors() string {
 
 // sentences say what each reason means, as the deciding fact about one VIP of one node.
 var sentences = map[daemon.Reason]func(*teller) string{
-	daemon.ReasonAuthoritative: func(t *teller) string { return "it is the node's own, the check passes, and the node is not drained" },
+	daemon.ReasonAuthoritative: func(t *teller) string {
+		return "it is the node's own, the check passes, and the node is not drained" + t.squatted()
+	},
 	daemon.ReasonUnclaimed: func(t *teller) string {
-		return "nobody claims it" + t.ofOwner() + t.detail()
+		return "nobody claims it" + t.ofOwner() + cmp.Or(t.squatted(), t.detail())
 	},
 	daemon.ReasonStandby: func(t *teller) string {
 		return `backups announce it all the time (backup = "standby"); routers prefer the owner while it does`
@@ -224,6 +226,14 @@ func (t *teller) reason() string {
 
 func (t *teller) detail() string { return colon(t.r.Detail) }
 
+// squatted says where that is so that nobody can claim the VIP.
+func (t *teller) squatted() string {
+	if !t.vip.Squatted {
+		return ""
+	}
+	return "; nobody can claim it, for a persistent node is in its claim's place"
+}
+
 // ofOwner says what the owner is about, where it is known.
 func (t *teller) ofOwner() string {
 	if t.vip.Owner == "" || t.vip.Owner == t.n.Node {
@@ -266,7 +276,11 @@ func (t *teller) facts() []string {
 	facts := []string{health, maintenance, "neighbors: " + t.neighbors()}
 	switch t.vip.Claim {
 	case "":
-		facts = append(facts, "claim: none")
+		none := "claim: none"
+		if t.vip.Squatted {
+			none += ", for a persistent node is in its place"
+		}
+		facts = append(facts, none)
 	case unknown:
 		facts = append(facts, "claim: of somebody who does not say who")
 	default:

@@ -69,7 +69,7 @@ type ClaimView uint8
 
 const (
 	ClaimUnread  ClaimView = iota // never read in this life of the process
-	ClaimAbsent                   // nobody claims it, or this node itself does
+	ClaimAbsent                   // nobody claims it or can, or this node itself does
 	ClaimReturns                  // another node claims it, for less than overlap
 	ClaimPresent                  // another node claims it
 )

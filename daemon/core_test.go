@@ -169,7 +169,7 @@ func (w *walk) event(last Decision) Event {
 	case 10, 11:
 		claims := map[string]zkstate.Claim{}
 		for _, vip := range []string{"10.20.255.1", "10.20.255.2", "10.20.255.3"} {
-			claims[vip] = zkstate.Claim{Holder: zkstate.Holder(w.IntN(4))}
+			claims[vip] = zkstate.Claim{Holder: zkstate.Holder(w.IntN(5))}
 		}
 		return FromZooKeeper{zkstate.ClaimsRead{Service: "apex", Began: w.now, Claims: claims}}
 	case 12:

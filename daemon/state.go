@@ -472,7 +472,7 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 		}
 		there := v.raw.Holder == zkstate.Foreign
 		if !v.authoritative {
-			there = v.raw.Holder != zkstate.Absent
+			there = !nobodys(v.raw)
 		}
 		switch {
 		case there && (v.view == ClaimUnread || v.view == ClaimAbsent):
@@ -485,7 +485,7 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 		if !v.asked && s.current && s.peersRead {
 			// A process that starts while another node serves its VIP was away; one that finds its ghost was not.
 			v.asked = true
-			v.away = v.away || v.authoritative && v.raw.Holder == zkstate.Absent && c.others(now, s, v) == OthersServe
+			v.away = v.away || v.authoritative && nobodys(v.raw) && c.others(now, s, v) == OthersServe
 		}
 		// Right after a loss the claim may be one that a dead node left behind: a new leader gives its session a whole timeout.
 		if v.view == ClaimReturns && s.current && !settling && !now.Before(v.returned.Add(s.conf.Overlap)) {
@@ -499,6 +499,9 @@ func (c *Core) wake(now time.Time) time.Time {
 	w := now.Add(heartbeat)
 	if !c.due.IsZero() && c.due.Before(w) {
 		return c.due
+// nobodys reports whether no process holds a claim: it is not there, or what is in its place is none.
+func nobodys(c zkstate.Claim) bool { return c.Holder == zkstate.Absent || c.Holder == zkstate.Squatted }
+
 	}
 	return w
 }

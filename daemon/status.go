@@ -74,6 +74,10 @@ func (c *Core) detail(s *service, v *vip, d Verdict) string {
 		return s.said
 	case ReasonConflict:
 		return v.raw.Detail
+	case ReasonAuthoritative, ReasonStandby:
+		if v.raw.Holder == zkstate.Squatted {
+			return v.raw.Detail
+		}
 	case ReasonMaintenance, ReasonStopping:
 		switch {
 		case v.timedOut:
@@ -99,6 +103,7 @@ func (c *Core) detail(s *service, v *vip, d Verdict) string {
 		if c.zk.State != zkstate.Connected {
 			return "as last read; ZooKeeper is away"
 		}
+		return v.raw.Detail
 	}
 	return ""
 }

@@ -354,6 +354,7 @@ func (s *story) parseZooKeeper(w []string) Event {
 				"own":      {Holder: zkstate.Own, Node: "node1"},
 				"ghost":    {Holder: zkstate.Ghost, Node: "node1"},
 				"stranger": {Holder: zkstate.Foreign, Node: "node9", Detail: "claimed by node9"},
+				"squatted": {Holder: zkstate.Squatted, Detail: "a persistent node is in its place"},
 			}[holder]
 		}
 		return FromZooKeeper{zkstate.ClaimsRead{Service: w[1], Session: 1, Began: began, Claims: claims}}

@@ -20,7 +20,7 @@ var (
 	serviceHealth      = desc("service_health", "State of all checks of a service together.", "service", "state")
 	serviceMaintenance = desc("service_maintenance", "Whether this node is drained by a maintenance node.", "service")
 	serviceLastResort  = desc("service_last_resort", "Whether this node announces although its check fails, because nobody else does.", "service")
-	serviceConflicts   = desc("service_conflicts", "VIPs of this node that another node claims.", "service")
+	serviceConflicts   = desc("service_conflicts", "VIPs of this node that another node claims, or that nobody can claim.", "service")
 	servicePeers       = desc("service_peers", "Other nodes whose status records this node has read.", "service")
 	checkState         = desc("check_state", "State of one check.", "service", "check", "state")
 
@@ -96,7 +96,7 @@ func (s *states) service(g gauges, last *daemon.Snapshot, v *daemon.ServiceSnaps
 		if own[r.VIP] {
 			g.set(vipClaimed, number(r.Claim), name, r.VIP)
 		}
-		if r.Reason == string(daemon.ReasonConflict) {
+		if r.Reason == string(daemon.ReasonConflict) || own[r.VIP] && v.Claims[r.VIP].Holder == zkstate.Squatted {
 			conflicts++
 		}
 	}

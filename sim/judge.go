@@ -151,7 +151,7 @@ func (l *life) see(ev zkstate.ClaimsRead) {
 		k.read[v] = true
 		holder := ev.Claims[l.h.c.names[v]].Holder
 		switch {
-		case holder == zkstate.Absent, l.h.owns(v) && holder != zkstate.Foreign:
+		case holder == zkstate.Absent, holder == zkstate.Squatted, l.h.owns(v) && holder != zkstate.Foreign:
 			k.seen[v] = time.Time{}
 		case k.seen[v].IsZero():
 			k.seen[v] = l.now()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-zookeeper/zk"
@@ -19,7 +20,7 @@ type claim struct {
 	busy      bool  // an attempt is under way
 	need      uint64
 	retry     retry
-	conflict  string // the Foreign one that was logged
+	conflict  string // the Foreign or Squatted one that was logged
 	wish      Wish   // of the last attempt's time: another one is tried at once
 }
 
@@ -74,30 +75,104 @@ func (m *Machine) readClaims(s *service, r *read, loud bool) {
 				present = append(present, c)
 			}
 		}
-		left, failed := len(present), false
+		s.listed(names, r.watch.mark)
+		unproven := s.unproven(ev.Claims)
+		left, failed := len(present)+len(unproven), false
 		done := func() {
 			s.view = number
 			m.see(s, ev, owners)
 			m.finish(r, ev, loud)
+		}
+		got := func(vip string, seen Claim, err error) {
+			ev.Claims[vip] = seen
+			left--
+			switch {
+			case failed:
+			case err != nil:
+				failed = true
+				m.fail(r, err)
+			case left == 0:
+				done()
+			}
 		}
 		if left == 0 {
 			done()
 		}
 		for _, c := range present {
 			m.readClaim(s, c, func(seen Claim, owner int64, err error) {
-				ev.Claims[c.vip], owners[c] = seen, owner
-				left--
-				switch {
-				case failed:
-				case err != nil:
-					failed = true
-					m.fail(r, err)
-				case left == 0:
-					done()
-				}
+				owners[c] = owner
+				got(c.vip, seen, err)
 			})
 		}
+		for _, vip := range unproven {
+			m.prove(s, vip, func(seen Claim, err error) { got(vip, seen, err) })
+		}
 	})
+}
+
+// listed compares a list of the claims with the one before. A node that took another's place in between has the same name; but a
+// directory counts what is made in it and what is deleted.
+func (s *service) listed(names []string, is mark) {
+	was := s.list
+	s.list = list{names, is}
+	if is.czxid != was.mark.czxid || int(is.cversion-was.mark.cversion) != differing(was.names, names) {
+		clear(s.proven)
+	}
+}
+
+// differing is how many elements only one of two sorted lists has.
+func differing(a, b []string) int {
+	n := 0
+	for len(a) > 0 && len(b) > 0 {
+		switch c := strings.Compare(a[0], b[0]); {
+		case c == 0:
+			a, b = a[1:], b[1:]
+		case c < 0:
+			a, n = a[1:], n+1
+		default:
+			b, n = b[1:], n+1
+		}
+	}
+	return n + len(a) + len(b)
+}
+
+// unproven returns those of the claims that this node may not hold of which it is not known yet in this session that they are
+// ephemeral. What has gone must be looked at again when it comes back.
+func (s *service) unproven(claims map[string]Claim) []string {
+	var all []string
+	for _, vip := range s.VIPs {
+		switch {
+		case s.mine[vip]:
+		case claims[vip].Holder == Absent:
+			delete(s.proven, vip)
+		case !s.proven[vip]:
+			all = append(all, vip)
+		}
+	}
+	return all
+}
+
+// prove judges a claim that this node may not hold. Nobody who announces a VIP makes a persistent node: it would outlive him.
+func (m *Machine) prove(s *service, vip string, then func(Claim, error)) {
+	path := s.ClaimsPath + "/" + vip
+	m.call(s, Call{Op: OpExists, Path: path}, func(_ *pending, res Result) {
+		switch {
+		case res.Err != nil:
+			then(Claim{}, res.Err)
+		case !res.Found:
+			then(Claim{}, nil)
+		case res.Stat.Owner == 0:
+			then(squatted(path, res.Stat), nil)
+		default:
+			s.proven[vip] = true
+			then(Claim{Holder: Foreign}, nil)
+		}
+	})
+}
+
+// squatted is a claim that nobody can hold.
+func squatted(path string, st Stat) Claim {
+	return Claim{Holder: Squatted, Czxid: st.Czxid, Detail: "a persistent node is in its claim's place, so that nobody can claim it; remedy: zkCli.sh delete " + path}
 }
 
 // readClaim reads one claim that this node may hold, and judges it.
@@ -125,6 +200,8 @@ func (m *Machine) readOwner(s *service, c *claim, then func(Claim, int64, error)
 			then(Claim{}, 0, res.Err)
 		case !res.Found:
 			then(Claim{}, 0, nil)
+		case res.Stat.Owner == 0:
+			then(squatted(c.path, res.Stat), 0, nil)
 		case res.Stat.Owner == m.id:
 			then(Claim{Holder: Own, Node: m.cfg.Node, Czxid: res.Stat.Czxid}, res.Stat.Owner, nil)
 		default:
@@ -143,7 +220,7 @@ func (m *Machine) judge(c *claim, data []byte, st Stat) Claim {
 		seen.Holder = Own
 		c.made = max(c.made, st.Czxid)
 	case st.Owner == 0:
-		seen.Detail = "persistent, so it never goes away by itself; if it is really stale: zkCli.sh delete " + c.path
+		return squatted(c.path, st)
 	case d.Node == "" && len(data) == 0:
 		seen.Detail = "empty, as the Python tool makes them"
 	case d.Node == "":
@@ -170,7 +247,7 @@ func (m *Machine) see(s *service, ev ClaimsRead, owners map[*claim]int64) {
 // tell logs what has become of a claim, once per change.
 func (m *Machine) tell(s *service, c *claim, seen Claim, session int64) {
 	conflict := ""
-	if seen.Holder == Foreign {
+	if seen.Holder == Foreign || seen.Holder == Squatted {
 		conflict = fmt.Sprintf("%d %s", seen.Czxid, seen.Detail)
 	}
 	if conflict == c.conflict && seen.Holder == c.seen.Holder {
@@ -183,7 +260,11 @@ func (m *Machine) tell(s *service, c *claim, seen Claim, session int64) {
 		if session == 0 || seen.Node == m.cfg.Node {
 			level = logrus.ErrorLevel
 		}
-		log.WithFields(logrus.Fields{"owner": hex(session), "holder": seen.Node, "reason": seen.Detail}).Log(level, "claim is in foreign hands")
+		what := "claim is in foreign hands"
+		if seen.Holder == Squatted {
+			what = "claim cannot be made"
+		}
+		log.WithFields(logrus.Fields{"owner": hex(session), "holder": seen.Node, "reason": seen.Detail}).Log(level, what)
 	}
 	if conflict == "" && seen.Holder != c.seen.Holder {
 		log.WithFields(logrus.Fields{"session": hex(m.id), "czxid": seen.Czxid}).Info("claim changed")

@@ -43,10 +43,11 @@ type SessionChanged struct {
 type Holder uint8
 
 const (
-	Absent  Holder = iota
-	Own            // of this process's session
-	Ghost          // this node's name in the data, of a session of an earlier process or of an earlier session
-	Foreign        // another node's, an empty one (the Python tool's), a persistent one, or that of a living twin
+	Absent   Holder = iota
+	Own             // of this process's session
+	Ghost           // this node's name in the data, of a session of an earlier process or of an earlier session
+	Foreign         // another node's, an empty one (the Python tool's), or that of a living twin
+	Squatted        // nobody's: a persistent node is in its place, which says nothing of any process, and which somebody must delete
 )
 
 func (h Holder) String() string {
@@ -57,6 +58,8 @@ func (h Holder) String() string {
 		return "ghost"
 	case Foreign:
 		return "foreign"
+	case Squatted:
+		return "squatted"
 	}
 	return "absent"
 }
@@ -65,7 +68,7 @@ func (h Holder) String() string {
 type Claim struct {
 	Holder Holder
 	Node   string // from the data; empty where the data is empty, not ours or not read
-	Detail string // for people: what is wrong with a Foreign claim on a VIP this node is authoritative for
+	Detail string // for people: what is wrong with a Squatted claim, or with a Foreign one on a VIP this node is authoritative for
 	Czxid  int64  // names one life of the znode; 0 if absent or not read
 }
 

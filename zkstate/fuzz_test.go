@@ -91,7 +91,10 @@ func (z *znodes) settle(t *testing.T, in Input) {
 // holder is whose the claim is.
 func (z *znodes) holder() Holder {
 	var data struct{ Node, Instance string }
-	if z.owner != 0 && len(z.claim) <= maxRecord && json.Unmarshal(z.claim, &data) == nil && data.Node == "n1" {
+	if z.owner == 0 {
+		return Squatted
+	}
+	if len(z.claim) <= maxRecord && json.Unmarshal(z.claim, &data) == nil && data.Node == "n1" {
 		return Ghost
 	}
 	return Foreign

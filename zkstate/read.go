@@ -35,11 +35,14 @@ type service struct {
 	view     uint64           // number of the newest that is complete, and which own holds
 	record   record
 	removals [numFlags]removal
-	left     []*held // claims on its other VIPs that were ours before a reconfiguration
+	list     list            // of the claims, as it was read last
+	mine     map[string]bool // the VIPs that this node is authoritative for
+	proven   map[string]bool // by VIP that is another's: its claim is there, and it is ephemeral
+	left     []*held         // claims on its other VIPs that were ours before a reconfiguration
 }
 
 func newService(cfg Service) *service {
-	s := &service{Service: cfg, records: make(map[string]*peer)}
+	s := &service{Service: cfg, records: make(map[string]*peer), mine: make(map[string]bool), proven: make(map[string]bool)}
 	s.claims = read{path: cfg.ClaimsPath, gap: readGap, start: (*Machine).readClaims}
 	s.maintenance = read{path: cfg.MaintenancePath, gap: readGap, start: (*Machine).readMaintenance}
 	s.failback = read{path: cfg.FailbackPath, gap: readGap, start: (*Machine).readFailback}
@@ -48,6 +51,7 @@ func newService(cfg Service) *service {
 		if !slices.Contains(cfg.VIPs, vip) {
 			panic(fmt.Sprintf("bug: VIP %q of service %q is authoritative and not configured", vip, cfg.Name))
 		}
+		s.mine[vip] = true
 		s.own = append(s.own, &claim{vip: vip, path: cfg.ClaimsPath + "/" + vip})
 	}
 	s.reads = []*read{&s.claims, &s.maintenance, &s.peers}
@@ -56,6 +60,12 @@ func newService(cfg Service) *service {
 	}
 	s.record.path = cfg.StatusPath
 	return s
+}
+
+// list is what was in a directory.
+type list struct {
+	names []string // sorted
+	mark  mark
 }
 
 // begin prepares for a session that came up: everything is to be read, and nothing is under way.
@@ -68,6 +78,7 @@ func (s *service) begin() {
 	}
 	s.record.busy, s.record.retry, s.record.check = false, retry{}, true
 	s.removals = [numFlags]removal{}
+	clear(s.proven)
 }
 
 // unwatch forgets all watches, which ended with the session before.

@@ -316,16 +316,17 @@ func TestRealConflicts(t *testing.T) {
 	for _, tc := range []struct {
 		data, detail string
 		flags        int32
+		holder       Holder
 	}{
-		{"", "Python", zk.FlagEphemeral},
-		{`{"node":"n7"}`, `"n7"`, zk.FlagEphemeral},
-		{`{"node":"n1"}`, "zkCli.sh delete " + one.claimPath(), 0},
+		{"", "Python", zk.FlagEphemeral, Foreign},
+		{`{"node":"n7"}`, `"n7"`, zk.FlagEphemeral, Foreign},
+		{`{"node":"n1"}`, "zkCli.sh delete " + one.claimPath(), 0, Squatted},
 	} {
 		put(t, c, one.claimPath(), tc.data, tc.flags)
-		one.waitClaim(Foreign)
+		one.waitClaim(tc.holder)
 		one.hold()
 		one.s.Resync()
-		if got := one.waitClaim(Foreign); !strings.Contains(got.Detail, tc.detail) {
+		if got := one.waitClaim(tc.holder); !strings.Contains(got.Detail, tc.detail) {
 			t.Errorf("data %q: %+v", tc.data, got)
 		}
 		remove(t, c, one.claimPath())
@@ -333,6 +334,37 @@ func TestRealConflicts(t *testing.T) {
 		one.s.Set(Want{Claims: map[ClaimKey]Wish{{"web", vip1}: Release}})
 		one.waitClaim(Absent)
 	}
+}
+
+// TestRealSquatter: a node sees of another's claim whether it is ephemeral, also where it took the place of one at once.
+func TestRealSquatter(t *testing.T) {
+	t.Parallel()
+	srv := sharedServer(t)
+	one := runReal(t, realConfig(t, "n1", srv.Addr()))
+	one.waitState(Connected)
+	c := other(t, 4*time.Second, srv.Addr())
+	const vip = "192.0.2.2"
+	other := path.Dir(one.claimPath()) + "/" + vip
+	holder := func() Holder {
+		ev, _ := newest[ClaimsRead](one)
+		return ev.Claims[vip].Holder
+	}
+	put(t, c, other, "", zk.FlagEphemeral)
+	poll(t, "the claim is seen", func() bool { return holder() == Foreign })
+	remove(t, c, other)
+	put(t, c, other, "", 0)
+	poll(t, "the persistent node is seen", func() bool { return holder() == Squatted })
+	_, err := c.Multi(&zk.DeleteRequest{Path: other, Version: -1},
+		&zk.CreateRequest{Path: other, Acl: zk.WorldACL(zk.PermAll), Flags: zk.FlagEphemeral})
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll(t, "the claim is seen again", func() bool { return holder() == Foreign })
+	_, err = c.Multi(&zk.DeleteRequest{Path: other, Version: -1}, &zk.CreateRequest{Path: other, Acl: zk.WorldACL(zk.PermAll)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll(t, "the persistent node that replaced the claim at once is seen", func() bool { return holder() == Squatted })
 }
 
 func TestRealTwins(t *testing.T) {

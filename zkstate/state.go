@@ -393,6 +393,7 @@ func (m *Machine) dirtyAll(loud bool) {
 		for _, r := range s.reads {
 			r.soil(loud)
 		}
+		clear(s.proven)
 		s.record.check = true
 	}
 }

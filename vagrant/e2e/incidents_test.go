@@ -377,12 +377,17 @@ func incidentStranger(s *scene) {
 	s.mended()
 }
 
-// incidentPersistentClaim: nobody announces what a forgotten znode keeps.
+// incidentPersistentClaim: a forgotten znode keeps nobody from announcing, not even when its owner fails as well.
 func incidentPersistentClaim(s *scene) {
 	conn, at := s.seize(vip1, 0)
 	defer conn.Close()
-	s.tells(settling+seen, down, vip1, "node1", "persistent, so it never goes away by itself")
+	s.tells(settling+seen, degraded, vip1, "node1", "nobody can claim it, for a persistent node is in its claim's place")
+	s.until(settling+seen, "the backups announce it", s.told(degraded, vip1, "node2", "nobody claims it"))
+	s.check(victim, failing)
+	s.tells(seen, degraded, vip1, "node1", "its check fails")
+	s.until(seen, "the backups serve", s.told(degraded, vip1, "node2", "nobody claims it; its owner node1: unhealthy"))
 	s.must(s.lab.ZKDelete(at))
+	s.trusted(victim)
 	s.mended()
 }
 

@@ -315,7 +315,7 @@ func (c *Core) decide(now time.Time, slept bool) Decision {
 		c.stepClaims(now, s)
 		c.stepBefore(now, s)
 		c.stepMaintenance(now, s, &d.Want)
-		c.stepDrain(now, s)
+		d.Resync = c.stepDrain(now, s) || d.Resync
 		for _, v := range s.vips {
 			verdict := Decide(c.facts(now, s, v))
 			if verdict != v.last || v.since == "" {
@@ -327,7 +327,9 @@ func (c *Core) decide(now time.Time, slept bool) Decision {
 			}
 			d.Why = append(d.Why, VIPVerdict{s.conf.Name, v.name, verdict, c.detail(s, v, verdict)})
 			if v.authoritative {
-				d.Want.Claims[zkstate.ClaimKey{Service: s.conf.Name, VIP: v.name}] = c.wish(s, v, verdict)
+				wish := c.wish(s, v, verdict)
+				d.Want.Claims[zkstate.ClaimKey{Service: s.conf.Name, VIP: v.name}] = wish
+				v.noteWish(now, wish)
 			}
 		}
 		d.Want.Statuses[s.conf.Name] = c.status(s)

@@ -21,8 +21,8 @@ func (c *Core) stepMaintenance(now time.Time, s *service, want *zkstate.Want) {
 }
 
 // stepDrain moves every VIP of a service that is to be drained, by the operator or because the process stops, from
-// "announced" over "another node announces it" to "withdrawn".
-func (c *Core) stepDrain(now time.Time, s *service) {
+// "announced" over "another node announces it" to "withdrawn". It returns true if it must be read whether our claims are gone.
+func (c *Core) stepDrain(now time.Time, s *service) (look bool) {
 	if c.stopping == nil && s.maintenance != PresencePresent {
 		ended := s.drainSince != nil
 		s.drainSince = nil
@@ -32,13 +32,14 @@ func (c *Core) stepDrain(now time.Time, s *service) {
 			}
 			v.drain, v.taker, v.taken, v.timedOut = NotDraining, "", time.Time{}, false
 		}
-		return
+		return false
 	}
 	since := now
 	if s.drainSince == nil {
 		s.drainSince = &since
 		for _, v := range s.vips {
 			v.early = v.away
+			look = look || v.authoritative && v.holding
 		}
 	}
 	blind := !s.peersRead || now.Before(c.settle)
@@ -51,12 +52,16 @@ func (c *Core) stepDrain(now time.Time, s *service) {
 			c.stepHandover(now, s, v)
 		}
 	}
+	return look
 }
 
+// stepHandover moves one of them. Who announces a VIP beside our claim may be about to stop because of it, and its record may not
+// say so yet: it counts as the one that takes the VIP over from when our claim was read to be gone.
 func (c *Core) stepHandover(now time.Time, s *service, v *vip) {
 	v.drain = Draining
 	node, taken := s.announcedBy(v.name, v.taker)
 	taken = taken && s.peersRead && !now.Before(c.settle) // right after a loss the record may be that of a dead node
+	taken = taken && !(v.authoritative && v.holding)
 	switch {
 	case !taken:
 		v.taker, v.taken = "", time.Time{}

@@ -148,6 +148,7 @@ func (v *vip) inherit(o *vip, sameClaim bool) {
 	if next.authoritative != o.authoritative || !sameClaim {
 		v.readOnce, v.view, v.earlier = false, ClaimUnread, ClaimUnread
 		v.away, v.early, v.asked = false, false, false
+		v.wished, v.holding = false, false
 	}
 	if !slices.Equal(next.before, o.before) {
 		v.unclaimed, v.leader, v.ahead = time.Time{}, "", BeforeNone

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 	"strconv"
 	"strings"
 
@@ -173,6 +174,15 @@ func (c *Core) wish(s *service, v *vip, d Verdict) zkstate.Wish {
 	default:
 		return zkstate.Hold
 	}
+}
+
+// noteWish keeps track of whether a claim of ours may be there: what was asked for before a reading began, it shows.
+func (v *vip) noteWish(now time.Time, wish zkstate.Wish) {
+	if v.wished && wish != zkstate.Hold {
+		v.released = now
+	}
+	v.wished = wish == zkstate.Hold
+	v.holding = v.holding || v.wished
 }
 
 // routes is what is to be written: withdraws always, and first; announces only while somebody hears them, since the rest

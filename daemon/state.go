@@ -144,6 +144,10 @@ type vip struct {
 	earlier  ClaimView // the view before it became ClaimReturns
 	returned time.Time // when view became ClaimReturns
 
+	wished   bool      // a claim of ours is wanted
+	released time.Time // when that ended, the last time
+	holding  bool      // a claim of ours is there, or may be
+
 	recorded Others // what the status records said when they were last read, whenever that was; OthersUnread before
 
 	last      Verdict
@@ -328,6 +332,7 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 		if s := c.service(ev.Service); s != nil && !c.old(s, ev.Began) {
 			for _, v := range s.vips {
 				v.raw, v.readOnce = ev.Claims[v.name], true
+				v.holding = v.raw.Holder == zkstate.Own || v.raw.Holder == zkstate.Ghost || v.wished || ev.Began.Before(v.released)
 				if !s.current && v.last.Action == Announce && (v.view == ClaimPresent || v.view == ClaimReturns) {
 					v.view = ClaimAbsent // the overlap begins anew: its owner may have been away all the time
 				}
@@ -494,14 +499,14 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 	}
 }
 
+// nobodys reports whether no process holds a claim: it is not there, or what is in its place is none.
+func nobodys(c zkstate.Claim) bool { return c.Holder == zkstate.Absent || c.Holder == zkstate.Squatted }
+
 // wake is when Step must be called again.
 func (c *Core) wake(now time.Time) time.Time {
 	w := now.Add(heartbeat)
 	if !c.due.IsZero() && c.due.Before(w) {
 		return c.due
-// nobodys reports whether no process holds a claim: it is not there, or what is in its place is none.
-func nobodys(c zkstate.Claim) bool { return c.Holder == zkstate.Absent || c.Holder == zkstate.Squatted }
-
 	}
 	return w
 }

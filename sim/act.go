@@ -196,6 +196,8 @@ func (c *cluster) begin(f fault.Fault) {
 		c.reload(h)
 	case fault.ByHand:
 		c.byHand(h)
+	case fault.Squat:
+		c.squat(h, 1)
 	case fault.Failback:
 		c.zk.Put(failbackPath+"/"+h.conf.Node, []byte(`{"by":"sim"}`))
 	default:
@@ -232,6 +234,8 @@ func (c *cluster) end(f fault.Fault) {
 		c.cut(h.n, -1, fault.Both, -1)
 	case fault.Maintenance:
 		c.flag(h, -1)
+	case fault.Squat:
+		c.squat(h, -1)
 	case fault.Until, fault.FlapCheck, fault.PauseExazk, fault.PauseExaBGP, fault.RestartExaBGP: // end by themselves
 	default:
 		c.disturb(f, -1)
@@ -366,6 +370,7 @@ func (c *cluster) reconfigure(h *host) {
 	for v := range c.knobs.Nodes {
 		if p := vipOf(v); slices.Contains(before, p) && !slices.Contains(h.conf.Services[0].BackupFor, p) {
 			h.dropped[v] = c.clock.Now()
+			c.takeBack(h, v)
 		}
 	}
 	c.note(h, "has another configuration: %+v", c.knobs.change(h.n, h.variants))
@@ -400,6 +405,48 @@ func (c *cluster) byHand(h *host) {
 	if c.broken.isolated {
 		c.expectMended(h, v)
 	}
+}
+
+// squat has an operator put a persistent node where the claim on a node's VIP belongs, or delete it. No process minds it: who
+// announces goes on, and the others begin.
+func (c *cluster) squat(h *host, by int) {
+	if h.squats += by; h.squats == 1 && by > 0 || h.squats == 0 {
+		c.squatted(h)
+	}
+}
+
+// squatted makes what is in the place of the claim what the operator wants; while ZooKeeper does not answer, he tries again.
+func (c *cluster) squatted(h *host) {
+	path := claimsPath + "/" + c.names[h.n]
+	_, owner, there := c.zk.Read(path)
+	is, want := there && owner == 0, h.squats > 0
+	if is == want {
+		return
+	}
+	if !c.zk.Quorum() {
+		c.clock.After(time.Second, func() { c.squatted(h) })
+		return
+	}
+	if h.life != nil {
+		h.life.reloads.claim = 0
+	}
+	c.zk.Remove(path)
+	if want {
+		c.zk.Put(path, nil)
+	}
+}
+
+// takeBack has an operator withdraw what he announced by hand for a VIP that he has taken out of the configuration just now: exazk
+// leaves it to who made it.
+func (c *cluster) takeBack(h *host, v int) {
+	if h.hands[v].IsZero() {
+		return
+	}
+	c.clock.After(2*time.Second, func() { // commands that come together may change places
+		if !h.serves(v) && h.exabgp.Running() {
+			h.exabgp.ByHand("withdraw route " + vipOf(v).String())
+		}
+	})
 }
 
 // mayEnd counts how often a process is ended: ExaBGP gives up with the sixth start in a slot of 64 s.

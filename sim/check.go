@@ -270,8 +270,8 @@ func (c *cluster) checkClaim(h *host) {
 	if k.Shared {
 		return // whose claim it is is not looked at
 	}
-	_, _, claimed := c.zk.Read(claimsPath + "/" + c.names[v])
-	claims := claimed && h.alive() && c.broken.zk == 0 && !h.life.leaving && c.clock.Now().After(h.life.began)
+	_, owner, claimed := c.zk.Read(claimsPath + "/" + c.names[v])
+	claims := claimed && owner != 0 && h.alive() && c.broken.zk == 0 && !h.life.leaving && c.clock.Now().After(h.life.began)
 	silent := !h.torDown.IsZero()
 	bound := 2*k.SessionTimeout + c.detection() + c.writing(h)
 	if w := &h.monitors.kept[v]; w.begins(c, claims && (h.broken() || h.drained())) {
@@ -674,6 +674,9 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 		return
 	}
 	v, ok := c.vipAt(netip.PrefixFrom(addr, 32))
+	if ok && call.Op == zkstate.OpExists {
+		return // it only looks
+	}
 	if !ok || !l.h.owns(v) {
 		c.violate("claim", "%s claims %s, which it does not own", l.h.conf.Node, name)
 		return

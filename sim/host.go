@@ -39,6 +39,7 @@ type host struct {
 	breaking  int         // faults that break the check
 	stalling  int         // faults that make it hang
 	flags     int         // operators that want it drained
+	squats    int         // operators that keep its claim from being made
 	lostOut   int         // faults that lose what it sends to its ToR
 	lostIn    int         // and what it should get
 	prefixes  []netip.Prefix

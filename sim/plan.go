@@ -152,6 +152,9 @@ func Draw(seed uint64) Plan {
 	if !k.Acks { // without answers it cannot look
 		p.Faults = slices.DeleteFunc(p.Faults, byHand)
 	}
+	if k.Python { // what becomes of it then is nobody's promise
+		p.Faults = slices.DeleteFunc(p.Faults, func(f fault.Fault) bool { return f.Kind == fault.Squat })
+	}
 	if slices.ContainsFunc(p.Faults, byHand) || one(16) { // not in each run: it doubles what is asked of ExaBGP
 		p.Knobs.DriftCheck = 4 * time.Second
 	}
@@ -172,6 +175,8 @@ var recipes = [][]fault.Kind{
 	{fault.Reload, fault.SlowExaBGP, fault.ResetSession, fault.PauseExazk},      // a VIP goes while its route is on its way
 	{fault.Reload, fault.Crash, fault.Maintenance, fault.LinkDown},              // one of those who could take over will not
 	{fault.ByHand, fault.ByHand, fault.SlowExaBGP, fault.KillExazk},             // what is behind exazk's back
+	{fault.Squat, fault.Crash, fault.LinkDown, fault.SickCheck},                 // a claim that nobody can hold, and its owner fails
+	{fault.Squat, fault.Reload, fault.KillExazk, fault.SeverZK},                 // and is read anew
 	{fault.ByHand, fault.ResetSession, fault.LinkDown, fault.SickCheck},         // and in a session that was not there yet
 }
 

@@ -45,13 +45,14 @@ const (
 	Failback                  // an operator's word to take VIPs back. A moment
 	Reload                    // exazk takes another configuration over while it runs. A moment
 	ByHand                    // an operator gives ExaBGP a command for one of exazk's routes. A moment
+	Squat                     // an operator puts a persistent node where the claim on a node's VIP belongs, and deletes it after For
 	kinds
 )
 
 var names = [kinds]string{
 	"crash", "kill-exazk", "term-exazk", "pause-exazk", "reconfigure", "kill-exabgp", "restart-exabgp", "pause-exabgp", "slow-exabgp",
 	"sick-check", "hang-check", "flap-check", "link-down", "silent-link", "reset-session", "cut-zk", "cut-server", "sever-zk", "isolate",
-	"kill-server", "pause-server", "kill-ensemble", "pause-ensemble", "roll-ensemble", "lag-server", "maintenance", "until", "failback", "reload", "by-hand",
+	"kill-server", "pause-server", "kill-ensemble", "pause-ensemble", "roll-ensemble", "lag-server", "maintenance", "until", "failback", "reload", "by-hand", "squat",
 }
 
 func (k Kind) String() string { return names[k] }

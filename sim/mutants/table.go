@@ -229,6 +229,13 @@ func handover() []Mutant {
 			New:  `case !now.Before(*s.drainSince):`,
 		},
 		{
+			Name: "taker-beside-our-claim", File: file, Expect: planned,
+			What: "a drained node takes one for its successor that announces beside its claim, and withdraws because of that a moment later",
+			Old: `	taken = taken && !(v.authoritative && v.holding)
+`,
+			New: ``,
+		},
+		{
 			Name: "taker-is-trusted-at-once", File: file, Expect: handedOver,
 			What: "a drained node withdraws as soon as another one says that it announces, before the routers know that route",
 			Old:  `case taken && !now.Before(v.taken.Add(s.conf.Overlap)):`,
@@ -540,6 +547,32 @@ func readings() []Mutant {
 		seen.Detail = "empty, as the Python tool makes them"`,
 			New: `	case d.Node == "" && len(data) == 0:
 		seen.Holder = Ghost`,
+		},
+		{
+			Name: "squatter-not-looked-for", File: file, Expect: served,
+			What: "a persistent node in the place of another's claim counts as a claim: when that owner fails, nobody takes the VIP over",
+			Old: `		case res.Stat.Owner == 0:
+			then(squatted(path, res.Stat), nil)
+`,
+			New: ``,
+		},
+		{
+			Name: "squatter-in-between", File: file, Expect: served,
+			What: "a persistent node that takes the place of another's claim between two readings counts as that claim",
+			Old:  `int(is.cversion-was.mark.cversion) != differing(was.names, names)`,
+			New:  `len(was.names) == 0`,
+		},
+		{
+			Name: "squatter-is-foreign", File: file, Expect: blind,
+			What: "a persistent node in the place of this node's claim counts as another's: it waits for a process that does not exist",
+			Old:  `return squatted(c.path, st)`,
+			New:  `seen.Detail = "persistent"`,
+		},
+		{
+			Name: "squatter-obeyed", File: "daemon/state.go", Expect: served,
+			What: "backups take a persistent node for a claim",
+			Old:  `return c.Holder == zkstate.Absent || c.Holder == zkstate.Squatted`,
+			New:  `return c.Holder == zkstate.Absent`,
 		},
 		{
 			Name: "claim-is-not-retried", File: file, Expect: settled,

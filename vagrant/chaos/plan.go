@@ -17,6 +17,7 @@ import (
 var unable = map[fault.Kind]string{
 	fault.LagServer: "a delay of a server's packets would delay its clients and the elections as well, and a server that is only behind cannot be had from outside",
 	fault.ByHand:    "its rules take every route for one that a node has decided on",
+	fault.Squat:     "its rules take a claim for that of the node that announces",
 	fault.Reload:    "its rules know no other configuration of a process that runs; reconfigure starts another one",
 }
 

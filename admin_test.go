@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -54,7 +55,10 @@ func TestAdminScripts(t *testing.T) {
 }
 
 // store lets a script write to ZooKeeper and look at it.
-type store struct{ admin *zkstate.Admin }
+type store struct {
+	admin *zkstate.Admin
+	conn  *zk.Conn // what no part of this program does from outside: a claim is a process's
+}
 
 const patience = 30 * time.Second
 
@@ -66,7 +70,12 @@ func dialStore(t *testing.T, srv *zktest.Server) *store {
 		t.Fatal(err)
 	}
 	t.Cleanup(a.Close)
-	return &store{a}
+	conn, _, err := zk.Connect([]string{srv.Addr()}, patience, zk.WithLogInfo(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return &store{a, conn}
 }
 
 // fill puts the server's address into a file.
@@ -75,7 +84,7 @@ func fill(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 
-// zk speaks to ZooKeeper: zk get|none|await|drop PATH, zk set PATH DATA…
+// zk speaks to ZooKeeper: zk get|none|await|drop PATH, zk set PATH DATA…, zk claim PATH DATA… makes an ephemeral node.
 func (s *store) zk(ts *testscript.TestScript, _ bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -83,6 +92,11 @@ func (s *store) zk(ts *testscript.TestScript, _ bool, args []string) {
 	switch args[0] {
 	case "set":
 		s.set(ts, at, strings.Join(args[2:], " "))
+		return
+	case "claim":
+		s.set(ts, path.Dir(at), "")
+		_, err := s.conn.Create(at, []byte(strings.Join(args[2:], " ")), zk.FlagEphemeral, zk.WorldACL(zk.PermAll))
+		ts.Check(err)
 		return
 	case "drop":
 		_, err := s.admin.Delete(ctx, at, zkstate.Any)

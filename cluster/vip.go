@@ -26,7 +26,7 @@ func (p *painter) vip(name string) VIP {
 		p.find(Degraded, Conflict, "", name, "%s have %s in authoritative; remedy: leave it to one of them", list(owners), name)
 	}
 	if v.Squatted = p.Claims[name].Persistent; v.Squatted {
-		p.find(Degraded, Conflict, v.Owner, name, "%s; remedy: delete that node", p.squatter(name))
+		p.find(Degraded, Conflict, v.Owner, name, "nobody can claim %s: a persistent node is in its claim's place%s; remedy: delete that node", name, since(p.in.At, p.Claims[name].Since))
 	}
 	for i := range v.Routes {
 		p.judgeRoute(&v, &v.Routes[i])
@@ -134,11 +134,6 @@ func (p *painter) judgeRoute(v *VIP, r *Route) {
 	if r.Pending && !r.Refused && !r.Since.IsZero() && p.in.At.Sub(r.Since) > pendingAfter {
 		p.find(Degraded, Pending, r.Node, v.VIP, "%s has withdrawn %s%s, and its ExaBGP has not acknowledged that: it may still be announced", r.Node, v.VIP, since(p.in.At, r.Since))
 	}
-}
-
-// squatter says what is in the place of a claim.
-func (p *painter) squatter(vip string) string {
-	return fmt.Sprintf("nobody can claim %s: a persistent node is in its claim's place%s, and all who have it announce it", vip, since(p.in.At, p.Claims[vip].Since))
 }
 
 // claimant says who has the claim.

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"time"
 	"strconv"
 	"strings"
+	"time"
 
 	"exazk/exabgp"
 	"exazk/zkstate"

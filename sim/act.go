@@ -41,9 +41,11 @@ func (c *cluster) arrange(list []fault.Fault) {
 		c.clock.At(c.start.Add(f.At), func() {
 			c.note(nil, "FAULT %v", f)
 			c.result.Faults++
-			c.broken.isolated = c.broken.active == 0 && c.clock.Now().Sub(c.broken.lastAny) > 45*time.Second
-			c.touch(f)
-			c.broken.active++
+			if f.Kind != fault.Squat { // which is no excuse for anything
+				c.broken.isolated = c.broken.active == 0 && c.clock.Now().Sub(c.broken.lastAny) > 45*time.Second
+				c.touch(f)
+				c.broken.active++
+			}
 			if zkFault(f.Kind) {
 				c.broken.zk++
 			}
@@ -64,6 +66,9 @@ func (c *cluster) arrange(list []fault.Fault) {
 }
 
 func (c *cluster) over(f fault.Fault) {
+	if f.Kind == fault.Squat {
+		return
+	}
 	c.touch(f)
 	c.broken.active--
 	if zkFault(f.Kind) {

@@ -132,6 +132,9 @@ func Draw(seed uint64) Plan {
 	if k.Planned {
 		opt.Kinds = slices.DeleteFunc(fault.All(), func(k fault.Kind) bool { return !k.Planned() })
 	}
+	if k.Planned && one(3) { // one drain after the other, and what is read of the one comes into the next
+		opt.Kinds = []fault.Kind{fault.Maintenance, fault.Until, fault.RestartExaBGP}
+	}
 	if k.Still {
 		opt.Kinds = []fault.Kind{fault.KillExazk, fault.SeverZK, fault.KillServer, fault.KillEnsemble, fault.RollEnsemble, fault.LagServer}
 		if k.Servers == 1 { // of several, some may stand still for so long that some sessions end and others do not

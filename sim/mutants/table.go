@@ -229,13 +229,6 @@ func handover() []Mutant {
 			New:  `case !now.Before(*s.drainSince):`,
 		},
 		{
-			Name: "taker-beside-our-claim", File: file, Expect: planned,
-			What: "a drained node takes one for its successor that announces beside its claim, and withdraws because of that a moment later",
-			Old: `	taken = taken && !(v.authoritative && v.holding)
-`,
-			New: ``,
-		},
-		{
 			Name: "taker-is-trusted-at-once", File: file, Expect: handedOver,
 			What: "a drained node withdraws as soon as another one says that it announces, before the routers know that route",
 			Old:  `case taken && !now.Before(v.taken.Add(s.conf.Overlap)):`,

@@ -2,6 +2,7 @@ package zkstate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -221,7 +222,9 @@ func (h *History) Run(ctx context.Context) error {
 			pause = historyGap
 		} else if ctx.Err() == nil {
 			h.log.WithError(err).Debug("history is not written, it is tried again")
-			w.close() // a client that is stuck is made anew
+			if !errors.Is(err, ErrRefused) { // an ACL refuses another client, too
+				w.close() // one that is stuck is made anew
+			}
 			pause = min(2*pause, historyPause)
 			h.Add() // rings
 		}
@@ -256,11 +259,11 @@ func (w *historian) last() error {
 	return nil
 }
 
-// write brings every history up to date.
+// write brings every history up to date. The error is ErrRefused only where nothing else went wrong.
 func (w *historian) write(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	var failed error
+	var failed, refused error
 	for _, p := range w.due() {
 		if w.zk == nil {
 			var err error
@@ -268,11 +271,14 @@ func (w *historian) write(ctx context.Context, within time.Duration) error {
 				return err
 			}
 		}
-		if err := w.writeOne(ctx, p); err != nil {
+		switch err := w.writeOne(ctx, p); {
+		case errors.Is(err, ErrRefused):
+			refused = err
+		case err != nil:
 			failed = errors.Join(failed, err)
 		}
 	}
-	return failed
+	return cmp.Or(failed, refused)
 }
 
 // due is what has something to be written.

@@ -185,8 +185,16 @@ func (a *admin) view(ctx context.Context) (cluster.View, error) {
 // read reads what ZooKeeper has of a service. The paths are those of the node that is spoken to, and any other will do.
 func (a *admin) read(ctx context.Context, s *daemon.Service) (in cluster.ServiceInput, changes []cluster.Change, err error) {
 	in = cluster.Configured(a.cfg.Node, s)
-	if in.Records, err = a.zk.Statuses(ctx, path.Dir(s.StatusPath)); err != nil {
+	records, err := a.getAll(ctx, path.Dir(s.StatusPath), nil)
+	if err != nil {
 		return in, nil, err
+	}
+	in.Records, in.Junk = map[string]zkstate.Status{}, map[string]string{}
+	for name, n := range records {
+		if in.Records[name], err = zkstate.DecodeStatus(name, n.Data); err != nil {
+			delete(in.Records, name)
+			in.Junk[name] = err.Error()
+		}
 	}
 	claims, err := a.getAll(ctx, s.ClaimsPath, nil)
 	if err != nil {

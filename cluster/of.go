@@ -36,6 +36,7 @@ type ServiceInput struct {
 	Nodes       []string                  // that ought to be there: by the configuration, or seen before
 	Owners      map[string]string         // by VIP, as the configuration says
 	Records     map[string]zkstate.Status // by node
+	Junk        map[string]string         // by node: why what lies where its status record should be is none
 	Claims      map[string]Claim          // by VIP: those that are there
 	Maintenance map[string]Entry          // by node: those that are in maintenance by ZooKeeper; records tell of the others
 }
@@ -155,6 +156,9 @@ func (p *painter) nodes() []string {
 		known[name] = true
 	}
 	for name := range p.Maintenance {
+		known[name] = true
+	}
+	for name := range p.Junk {
 		known[name] = true
 	}
 	for _, c := range p.Claims {
@@ -284,7 +288,10 @@ func (p *painter) absence(node string) string {
 	}
 	slices.Sort(claims)
 	text := node + " has no status record: exazk there has ended, stands still or is cut off from ZooKeeper, or the host is down; its ExaBGP, if it runs, may still announce"
+	junk, wrong := p.Junk[node]
 	switch {
+	case wrong:
+		text = fmt.Sprintf("what lies in the place of %s's status record is none: %s; remedy: delete it, and exazk there writes its own", node, junk)
 	case ended:
 		text = fmt.Sprintf("%s has no status record: its exazk has ended%s, %s", node, since(p.in.At, last.At), ending(last.Reason))
 	case len(claims) > 0:

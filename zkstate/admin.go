@@ -274,7 +274,7 @@ func (a *Admin) Statuses(ctx context.Context, dir string) (map[string]Status, er
 		if err != nil {
 			return nil, err
 		}
-		if st, err := decodeStatus(name, n.Data); found && err == nil {
+		if st, err := DecodeStatus(name, n.Data); found && err == nil {
 			records[name] = st
 		}
 	}

@@ -101,7 +101,7 @@ func TestTimesThatJSONRefuses(t *testing.T) {
 		if data, _ := encodeHistory(h); !strings.Contains(string(data), want) {
 			t.Errorf("history: %s is %s", at, data)
 		}
-		st, err := decodeStatus("n1", []byte(`{"node":"n1","since":"`+at+`"}`))
+		st, err := DecodeStatus("n1", []byte(`{"node":"n1","since":"`+at+`"}`))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -422,7 +422,7 @@ func (m *Memo) encode(st Status) []byte {
 		return data
 	}
 	if m.encoded++; m.encoded%proof == 0 {
-		if read, err := decodeStatus(st.Node, data); err != nil || !read.Equal(st) {
+		if read, err := DecodeStatus(st.Node, data); err != nil || !read.Equal(st) {
 			panic(fmt.Sprintf("bug: status record %s reads as %+v, %v", data, read, err))
 		}
 	}
@@ -432,20 +432,21 @@ func (m *Memo) encode(st Status) []byte {
 
 func (m *Memo) decode(name string, data []byte) (Status, error) {
 	if m == nil {
-		return decodeStatus(name, data)
+		return DecodeStatus(name, data)
 	}
 	if st, ok := m.read[string(data)]; ok && st.Node == name {
 		return *st, nil
 	}
-	st, err := decodeStatus(name, data)
+	st, err := DecodeStatus(name, data)
 	if err == nil {
 		m.read[string(data)] = &st
 	}
 	return st, err
 }
 
-// decodeStatus reads a status record; unknown fields are those of a newer version.
-func decodeStatus(name string, data []byte) (Status, error) {
+// DecodeStatus reads a status record; unknown fields are those of a newer version.
+// DecodeStatus reads the status record of a node of that name. The error says in a few words what it is not.
+func DecodeStatus(name string, data []byte) (Status, error) {
 	var st Status
 	if len(data) > maxRecord {
 		return st, errTooLong

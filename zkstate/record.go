@@ -75,7 +75,7 @@ func (m *Machine) replaceRecord(s *service, data []byte) {
 			m.wrote(r, nil, "get", res.Err)
 			return
 		}
-		st, err := decodeStatus(m.cfg.Node, res.Data)
+		st, err := DecodeStatus(m.cfg.Node, res.Data)
 		twin := err == nil && st.Instance != m.cfg.Instance && res.Stat.Owner != 0 && r.made != 0 && res.Stat.Czxid > r.made
 		if twin {
 			if !r.twin {

@@ -309,7 +309,7 @@ func (c *cluster) checkOverdue(h *host) {
 // leaves the VIP to another: the record of one that is dead goes with its session, and one that lives finds out within the hold time
 // that nobody hears it.
 func (c *cluster) checkVoid(h *host, v int) {
-	void := c.knobs.LastResort && h.serves(v) && h.able() && h.tor.Up() && c.broken.zk == 0 && c.at() > faultsFrom && !h.drained() && !c.announced(v) && !c.excused(v)
+	void := c.knobs.LastResort && h.serves(v) && h.able() && h.tor.Up() && c.broken.zk == 0 && c.at() > faultsFrom && !h.drained() && !c.announced(v) && !c.excused(v) && !c.pretended(v)
 	if w := &h.monitors.void[v]; w.begins(c, void) {
 		w.limit(c, c.bound(), func() {
 			verdict, _ := h.verdict(v)

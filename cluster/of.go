@@ -120,7 +120,7 @@ func (p *painter) paint() Service {
 		p.out.Nodes = append(p.out.Nodes, p.node(name))
 		st := p.Records[name]
 		for j, r := range st.Routes {
-			r.Since = st.RouteSince(j)
+			r.Since, r.Refusal = st.RouteSince(j), st.RouteRefusal(j)
 			p.routes[r.VIP] = append(p.routes[r.VIP], routeOf(name, r))
 		}
 	}

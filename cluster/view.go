@@ -96,6 +96,7 @@ type Route struct {
 	Claim     bool      `json:"claim,omitempty"`   // the node holds the claim
 	Pending   bool      `json:"pending,omitempty"` // withdrawn, not acknowledged yet
 	Refused   bool      `json:"refused,omitempty"` // ExaBGP refuses it, for one neighbor at least
+	Refusal   string    `json:"refusal,omitempty"` // why, where that is known
 	Unheard   bool      `json:"unheard,omitempty"` // to be announced, and no neighbor that it is for is up
 	Drift     bool      `json:"drift,omitempty"`   // ExaBGP holds something else than what is wanted
 	Since     time.Time `json:"since,omitzero"`    // of this verdict

@@ -42,7 +42,7 @@ func routeOf(node string, r zkstate.StatusRoute) Route {
 	own := r.Own || r.Role == daemon.Authoritative.String() || r.Reason == string(daemon.ReasonConflict) // what older versions say
 	return Route{
 		Node: node, Verdict: r.Verdict, Role: r.Role, Reason: r.Reason, Detail: r.Detail, MED: r.MED, Announced: r.Announced, Own: own,
-		Pending: r.Pending, Refused: r.Refused, Unheard: r.Unheard, Drift: r.Drift, Claim: r.Claim, Since: r.Since.Time(),
+		Pending: r.Pending, Refused: r.Refused, Refusal: r.Refusal, Unheard: r.Unheard, Drift: r.Drift, Claim: r.Claim, Since: r.Since.Time(),
 	}
 }
 
@@ -129,11 +129,19 @@ func (p *painter) judgeRoute(v *VIP, r *Route) {
 		p.find(Degraded, Drift, r.Node, v.VIP, "the ExaBGP of %s holds something else for %s than what exazk wants", r.Node, v.VIP)
 	}
 	if r.Refused {
-		p.find(Degraded, Refused, r.Node, v.VIP, "the ExaBGP of %s refuses the route of %s; its log says why", r.Node, v.VIP)
+		p.find(Degraded, Refused, r.Node, v.VIP, "the route of %s to %s is refused%s", r.Node, v.VIP, refusal(r))
 	}
 	if r.Pending && !r.Refused && !r.Since.IsZero() && p.in.At.Sub(r.Since) > pendingAfter {
 		p.find(Degraded, Pending, r.Node, v.VIP, "%s has withdrawn %s%s, and its ExaBGP has not acknowledged that: it may still be announced", r.Node, v.VIP, since(p.in.At, r.Since))
 	}
+}
+
+// refusal says why a route is refused. Most of ExaBGP's versions only say "error".
+func refusal(r *Route) string {
+	if r.Refusal == "" || r.Refusal == "error" {
+		return " by ExaBGP; its log says why"
+	}
+	return ": " + r.Refusal
 }
 
 // claimant says who has the claim.

@@ -130,7 +130,7 @@ func (t *teller) because() string {
 	case t.r.Unheard:
 		return "no neighbor that it is for is up (" + t.neighbors() + "); it would be announced: " + verdict
 	case t.r.Refused:
-		return "ExaBGP refuses the route, and its log says why; it would be announced: " + verdict
+		return "the route is refused" + refusal(t.r) + "; it would be announced: " + verdict
 	}
 	return "ExaBGP has not acknowledged the route yet; it is to be announced: " + verdict
 }
@@ -290,7 +290,7 @@ func (t *teller) facts() []string {
 		is   bool
 		text string
 	}{
-		{t.r.Refused, "ExaBGP refuses what is wanted, for one neighbor at least"},
+		{t.r.Refused, "what is wanted is refused, for one neighbor at least"},
 		{t.r.Pending, "ExaBGP has not acknowledged the withdraw: it may still be announced"},
 		{t.r.Drift, "ExaBGP holds something else than what is wanted"},
 		{t.view.ZooKeeper != "connected", "ZooKeeper is " + t.view.ZooKeeper + ": all of this is as last read"},

@@ -93,7 +93,7 @@ func TestDecidingFact(t *testing.T) {
 		}, "n1", "no neighbor", "no neighbor that it is for is up (198.51.100.1 is link-down)"},
 		"refused": {func(s play) {
 			s.route("n1", vip1, func(r *zkstate.StatusRoute) { r.Announced, r.Refused = false, true })
-		}, "n1", "refused", "ExaBGP refuses the route"},
+		}, "n1", "refused", "the route is refused by ExaBGP; its log says why"},
 		"not acknowledged": {func(s play) {
 			s.route("n1", vip1, func(r *zkstate.StatusRoute) { r.Announced = false })
 		}, "n1", "not acknowledged", "ExaBGP has not acknowledged the route yet"},

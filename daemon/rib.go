@@ -19,9 +19,10 @@ type advert struct {
 
 	want    exabgp.Route // follows from the verdict; meaningless while that is Hold
 	ack     exabgp.RouteAccepted
-	acked   bool // ack is about want
-	held    bool // the last answer was that to an announce, and no withdraw was wanted since
-	refused bool // the last answer to want was "error"
+	acked   bool   // ack is about want
+	held    bool   // the last answer was that to an announce, and no withdraw was wanted since
+	refused bool   // the last answer to want was "error"
+	words   string // what came with it
 }
 
 // roles are the path attributes of one VIP for one neighbor, in every role that it can be announced in.
@@ -114,9 +115,9 @@ func (a *advert) accept(ev exabgp.RouteAccepted) {
 	}
 }
 
-func (a *advert) refuse(r exabgp.Route) {
-	if r == a.want {
-		a.acked, a.held, a.refused = false, false, true
+func (a *advert) refuse(ev exabgp.RouteRefused) {
+	if ev.Route == a.want {
+		a.acked, a.held, a.refused, a.words = false, false, true, ev.Words
 	}
 }
 

@@ -291,7 +291,7 @@ func (c *Core) applyExaBGP(now time.Time, ev exabgp.Event) {
 		c.accept(ev)
 	case exabgp.RouteRefused:
 		if a := c.advert(ev.Route); a != nil {
-			a.refuse(ev.Route)
+			a.refuse(ev)
 		}
 	case exabgp.Drifted:
 		c.drifts = ev.Routes

@@ -32,6 +32,7 @@ func (c *Core) status(s *service) *zkstate.Status {
 		st.MaintenanceSince = s.entered
 	}
 	var since zkstate.Stamp
+	refusal := ""
 	for _, v := range s.vips {
 		r := zkstate.StatusRoute{
 			VIP: v.name, Verdict: v.last.Action.String(), Role: v.last.Role.String(), Reason: string(v.last.Reason),
@@ -42,7 +43,12 @@ func (c *Core) status(s *service) *zkstate.Status {
 			Drift:     c.drifted(v.prefix),
 			Claim:     v.raw.Holder == zkstate.Own,
 			Own:       v.authoritative,
-			Refused:   slices.ContainsFunc(v.adverts, func(a advert) bool { return a.refused }),
+		}
+		if i := slices.IndexFunc(v.adverts, func(a advert) bool { return a.refused }); i >= 0 {
+			r.Refused = true
+			if words := v.adverts[i].words; words != refusal {
+				r.Refusal, refusal = words, words
+			}
 		}
 		if v.since != since {
 			r.Since, since = v.since, v.since

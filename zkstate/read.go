@@ -444,8 +444,8 @@ func (m *Memo) decode(name string, data []byte) (Status, error) {
 	return st, err
 }
 
-// DecodeStatus reads a status record; unknown fields are those of a newer version.
-// DecodeStatus reads the status record of a node of that name. The error says in a few words what it is not.
+// DecodeStatus reads the status record of a node of that name; unknown fields are those of a newer version. The error says in a few
+// words what it is not.
 func DecodeStatus(name string, data []byte) (Status, error) {
 	var st Status
 	if len(data) > maxRecord {

@@ -120,9 +120,11 @@ type StatusRoute struct {
 	// Since is when Verdict, Role or Reason changed last, by the node's wall clock. It is empty where it is that of the route
 	// before: with many VIPs it would be a third of a record, which must not have more than 64 KiB.
 	Since   Stamp `json:"since,omitempty"`
-	Refused bool  `json:"refused,omitempty"` // ExaBGP refuses what is wanted, for one neighbor at least
-	Unheard bool  `json:"unheard,omitempty"` // it is to be announced, and no neighbor that it is for is up
-	Drift   bool  `json:"drift,omitempty"`   // ExaBGP holds something else than what is wanted
+	Refused bool  `json:"refused,omitempty"` // ExaBGP refuses what is wanted, for one neighbor at least, or the VIP is not on the host
+	// Refusal is why, in ExaBGP's words or with the remedy, where that is known. It is empty where it is that of the refused route before.
+	Refusal string `json:"refusal,omitempty"`
+	Unheard bool   `json:"unheard,omitempty"` // it is to be announced, and no neighbor that it is for is up
+	Drift   bool   `json:"drift,omitempty"`   // ExaBGP holds something else than what is wanted
 }
 
 // RouteSince is the time of Routes[i], see StatusRoute.Since.
@@ -131,6 +133,16 @@ func (s *Status) RouteSince(i int) Stamp {
 		i--
 	}
 	return s.Routes[i].Since
+}
+
+// RouteRefusal is why Routes[i] is refused, see StatusRoute.Refusal; empty if it is not, or that is not known.
+func (s *Status) RouteRefusal(i int) string {
+	if !s.Routes[i].Refused {
+		return ""
+	}
+	for ; i > 0 && s.Routes[i].Refusal == ""; i-- {
+	}
+	return s.Routes[i].Refusal
 }
 
 // Stamp is an instant as text, RFC 3339 in UTC. Records are compared and written far more often than anybody looks at their

@@ -291,7 +291,7 @@ func incidentProcessUnknown(s *scene) {
 	s.must(s.lab.StopExaBGP(victim))
 	s.must(s.lab.Host(victim).WriteFile(file, bytes.Replace(conf, []byte("processes [ exazk-apex ];"), nil, 1), 0o644))
 	s.must(s.lab.StartExaBGP(victim))
-	s.tells(2*seen, degraded, vip1, "node1", "ExaBGP refuses the route")
+	s.tells(2*seen, degraded, vip1, "node1", "the route is refused by ExaBGP")
 	s.must(s.lab.StopExaBGP(victim))
 	s.must(s.lab.Host(victim).WriteFile(file, conf, 0o644))
 	s.must(s.lab.StartExaBGP(victim))

@@ -435,6 +435,9 @@ func (c *cluster) squatted(h *host) {
 	if h.life != nil {
 		h.life.reloads.claim = 0
 	}
+	for _, o := range c.hosts { // they begin or end to announce because of it
+		o.turns[h.n] = nil
+	}
 	c.zk.Remove(path)
 	if want {
 		c.zk.Put(path, nil)

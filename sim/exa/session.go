@@ -500,7 +500,7 @@ func (s *stream) send(p packet) {
 		}
 		s.queue = nil
 		s.hand(now, p)
-	case s.passes() && s.held() && s.first && now.Before(s.next(s.stopped)):
+	case s.passes() && s.held() && s.first && len(s.queue) == 0 && now.Before(s.next(s.stopped)):
 		s.first, s.stuck = false, now
 		s.hand(now, p)
 	case !s.passes(), s.held(), s.resuming, len(s.queue) > 0:

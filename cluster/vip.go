@@ -184,8 +184,8 @@ func (p *painter) judgeAnnouncers(v *VIP) {
 }
 
 // passing are the reasons for which a node announces another's VIP and all is as it should be: the owner is back for less
-// than overlap, or the backups are always announced.
-var passing = []daemon.Reason{daemon.ReasonOverlap, daemon.ReasonStandby}
+// than overlap, a backup that comes before is, or the backups are always announced.
+var passing = []daemon.Reason{daemon.ReasonOverlap, daemon.ReasonStandby, daemon.ReasonOutranked}
 
 // judgeSilence finds a VIP that no record announces. A claim without a record is that of a node of which nothing can be seen, one
 // of the Python tool say; so is that of a second process of one name, which claims nothing that it does not announce; and what a node

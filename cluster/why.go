@@ -159,7 +159,11 @@ var sentences = map[daemon.Reason]func(*teller) string{
 		return `backups announce it all the time (backup = "standby"); routers prefer the owner while it does`
 	},
 	daemon.ReasonOutranked: func(t *teller) string {
-		return "nobody claims it, and a node that comes before this one takes it over" + t.detail()
+		text := "nobody claims it, and a node that comes before this one takes it over" + t.detail()
+		if t.r.Verdict == daemon.Announce.String() {
+			text += "; until that was so for overlap, this node goes on"
+		}
+		return text
 	},
 	daemon.ReasonClaimed: func(t *teller) string {
 		if t.vip.Claim == "" {

@@ -36,7 +36,7 @@ const (
 	ReasonAuthoritative      Reason = "authoritative"       // announced: it is ours and we are serviceable
 	ReasonUnclaimed          Reason = "unclaimed"           // announced: it is another node's, and nobody claims it
 	ReasonStandby            Reason = "standby"             // announced: it is another node's, and backups are announced all the time
-	ReasonOutranked          Reason = "outranked"           // withdrawn: nobody claims it, and a node that comes before this one takes it over
+	ReasonOutranked          Reason = "outranked"           // withdrawn, or kept for overlap: nobody claims it, and a node that comes before this one takes it over
 	ReasonClaimed            Reason = "claimed"             // withdrawn: its owner claims it
 	ReasonFailbackManual     Reason = "failback-manual"     // withdrawn: another node has it, until an operator gives it back
 	ReasonFailbackDelay      Reason = "failback-delay"      // withdrawn: another node has it, for failback_delay
@@ -100,6 +100,7 @@ type Before uint8
 const (
 	BeforeNone   Before = iota // there is none that could announce it, or it has had the time and does not
 	BeforeComing               // one could announce it by its record, and is about to
+	BeforeBegins               // one announces it, for less than overlap
 	BeforeServes               // one has announced it for overlap
 )
 
@@ -243,8 +244,12 @@ func decideBackup(f Facts, keep func(Reason) Verdict) Verdict {
 		return Verdict{Withdraw, Backup, ReasonClaimed}
 	case yields(f):
 		return Verdict{Withdraw, Backup, f.Wait}
-	case f.Before == BeforeServes && !(f.Last == Announce && f.Others == OthersUnread), f.Before == BeforeComing && f.Last != Announce:
+	case f.Before == BeforeServes && !(f.Last == Announce && f.Others == OthersUnread):
 		return Verdict{Withdraw, Backup, ReasonOutranked}
+	case f.Before >= BeforeComing && f.Last != Announce:
+		return Verdict{Withdraw, Backup, ReasonOutranked}
+	case f.Before == BeforeBegins:
+		return keep(ReasonOutranked) // it says so in its record: a node that is drained must not count on one that is about to stop
 	default:
 		return Verdict{Announce, Backup, ReasonUnclaimed}
 	}

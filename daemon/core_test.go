@@ -45,8 +45,11 @@ func factsOf(bits int, f Facts) Facts {
 	f.Unheard, f.Served, f.Standby = bit(7), bit(9), bit(10)
 	if bit(11) {
 		f.Before = BeforeComing
-		if bit(4) {
+		switch {
+		case bit(4):
 			f.Before = BeforeServes
+		case bit(9):
+			f.Before = BeforeBegins
 		}
 	}
 	if f.OnZKLoss = PolicyHold; bit(8) && f.Last == Announce {
@@ -98,7 +101,7 @@ func TestDecideKeepsThePromises(t *testing.T) {
 		case !f.Authoritative && f.Standby:
 		case !f.Authoritative && f.Claim == ClaimUnread && !f.ZooKeeperLost && v.Action != Hold:
 			t.Fatalf("%+v: claims never read: %v", f, v)
-		case !f.Authoritative && f.Claim == ClaimAbsent && f.Maintenance == PresenceAbsent && !f.ZooKeeperLost && v.Action != Announce && (f.Before == BeforeNone || f.Before == BeforeComing && f.Last == Announce):
+		case !f.Authoritative && f.Claim == ClaimAbsent && f.Maintenance == PresenceAbsent && !f.ZooKeeperLost && v.Action != Announce && (f.Before == BeforeNone || f.Before < BeforeServes && f.Last == Announce):
 			t.Fatalf("%+v: nobody claims it: %v", f, v)
 		case f.Claim == ClaimReturns && f.Last == Announce && !f.ZooKeeperLost && f.Maintenance == PresenceAbsent && v.Action != Announce:
 			t.Fatalf("%+v: within overlap both announce: %v", f, v)

@@ -90,9 +90,9 @@ func (c *Core) drainDeadline(s *service) time.Time {
 
 // stays says whether a node announces a route and has no plan to give it up. Two nodes that are drained at once must not
 // take each other for the one that takes over, nor a node that is drained just after it came back one that is about to leave
-// the VIP to it.
+// the VIP to it, as its owner or as the one that comes before.
 func stays(st zkstate.Status, r zkstate.StatusRoute) bool {
-	leaves := r.Reason == string(ReasonDraining) || r.Reason == string(ReasonOverlap)
+	leaves := r.Reason == string(ReasonDraining) || r.Reason == string(ReasonOverlap) || r.Reason == string(ReasonOutranked)
 	return r.Announced && !leaves && st.Maintenance != PresencePresent.String()
 }
 

@@ -29,7 +29,7 @@ func (c *Core) stepBefore(now time.Time, s *service) {
 		switch {
 		case readable:
 			c.look(now, s, v)
-		case v.ahead == BeforeComing && !now.Before(v.unclaimed.Add(comingWait)):
+		case (v.ahead == BeforeComing || v.ahead == BeforeBegins) && !now.Before(v.unclaimed.Add(comingWait)):
 			v.ahead = BeforeNone // it cannot be seen that it came, and the time that it has is over
 		}
 	}
@@ -44,7 +44,9 @@ func (c *Core) look(now time.Time, s *service, v *vip) {
 	switch {
 	case leader != "" && !now.Before(v.led.Add(s.conf.Overlap)):
 		v.ahead = BeforeServes
-	case leader != "", coming && now.Before(v.unclaimed.Add(comingWait)):
+	case leader != "":
+		v.ahead = BeforeBegins
+	case coming && now.Before(v.unclaimed.Add(comingWait)):
 		v.ahead = BeforeComing
 	default:
 		v.ahead = BeforeNone

@@ -362,10 +362,10 @@ func (s *story) parseZooKeeper(w []string) Event {
 		return FromZooKeeper{zkstate.MaintenanceRead{Service: w[1], Began: s.now, Present: w[2] == "present", Data: []byte(strings.Join(w[3:], " "))}}
 	case "failback":
 		return FromZooKeeper{zkstate.FailbackRead{Service: w[1], Began: s.now, Present: w[2] == "present", Data: []byte("{}")}}
-	case "peers": // peers apex node2:10.20.255.1,10.20.255.2 node3: node4!10.20.255.3 (as a last resort) node5~10.20.255.3 (drained) node6+10.20.255.3 (could) node7%10.20.255.3 (about to end) node8^10.20.255.3 (overlap) node9:10.20.255.3#2 (of rank 2, else 1)
+	case "peers": // peers apex node2:10.20.255.1,10.20.255.2 node3: node4!10.20.255.3 (as a last resort) node5~10.20.255.3 (drained) node6+10.20.255.3 (could) node7%10.20.255.3 (about to end) node8^10.20.255.3 (overlap) node8<10.20.255.3 (outranked) node9:10.20.255.3#2 (of rank 2, else 1)
 		peers := map[string]zkstate.Status{}
 		for _, item := range w[2:] {
-			at := strings.IndexAny(item, ":!~+%^")
+			at := strings.IndexAny(item, ":!~+%^<")
 			node, kind, vips := item[:at], item[at], item[at+1:]
 			st := zkstate.Status{Node: node, LastResort: kind == '!', Health: "healthy"}
 			if kind == '~' {
@@ -389,6 +389,9 @@ func (s *story) parseZooKeeper(w []string) Event {
 				}
 				if kind == '^' {
 					r.Reason = string(ReasonOverlap)
+				}
+				if kind == '<' {
+					r.Reason = string(ReasonOutranked)
 				}
 				st.Routes = append(st.Routes, r)
 			}

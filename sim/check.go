@@ -235,7 +235,7 @@ func (c *cluster) checkSecond(h *host, v int) {
 		return
 	}
 	verdict, decided := h.verdict(v)
-	second := decided && verdict.Reason == daemon.ReasonUnclaimed && verdict.Action == daemon.Announce && h.able() && c.broken.zk == 0
+	second := decided && (verdict.Reason == daemon.ReasonUnclaimed || verdict.Reason == daemon.ReasonOutranked) && verdict.Action == daemon.Announce && h.able() && c.broken.zk == 0
 	if second {
 		second = false
 		for _, o := range c.hosts {

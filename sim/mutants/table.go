@@ -647,8 +647,8 @@ func ranks() []Mutant {
 		{
 			Name: "outranked-by-old-records", File: "daemon/core.go", Expect: blind,
 			What: "a backup withdraws because of a record that it read before ZooKeeper was away",
-			Old:  `case f.Before == BeforeServes && !(f.Last == Announce && f.Others == OthersUnread), `,
-			New:  `case f.Before == BeforeServes, `,
+			Old:  `case f.Before == BeforeServes && !(f.Last == Announce && f.Others == OthersUnread):`,
+			New:  `case f.Before == BeforeServes:`,
 		},
 		{
 			Name: "outranked-by-leaving", File: "daemon/rank.go", Expect: planned,

@@ -67,6 +67,8 @@ func TestIncidents(t *testing.T) {
 		act{"a claim that nobody will ever give up", incidentPersistentClaim},
 		act{"two nodes own a VIP", incidentTwoOwners},
 		act{"a neighbor that exabgp does not have", incidentWrongNeighbor},
+		act{"a VIP's device goes", incidentDeviceGone},
+		act{"a route is withdrawn by hand", incidentDrift},
 		act{"return by word", incidentFailbackManual},
 		act{"all checks fail", incidentAllSick},
 		act{"all checks fail, with a last resort", incidentLastResort},
@@ -411,6 +413,59 @@ func incidentWrongNeighbor(s *scene) {
 	s.reload(victim, sampleFile(1, `neighbors = ["172.16.1.99"]`))
 	s.tells(seen, degraded, vip1, "node1", "no neighbor that it is for is up (172.16.1.6 is up)")
 	s.reload(victim, sampleFile(1, ""))
+	s.mended()
+}
+
+// incidentDeviceGone: exazk keeps the VIPs on a device of their own, and somebody deletes that. What the host does not have any more it
+// must not announce.
+func incidentDeviceGone(s *scene) {
+	const device = "vips"
+	host := s.lab.Host(victim)
+	ip := func(args ...string) {
+		s.Helper()
+		if out, err := host.Run(s.Context(), append([]string{"ip"}, args...)...); err != nil {
+			s.Fatalf("%v: %s", err, out)
+		}
+	}
+	own := lab.VIPs()[vip1].String()
+	has := func() error {
+		out, err := host.Run(s.Context(), "ip", "addr", "show", "dev", device)
+		if err != nil || !strings.Contains(out, own) {
+			return fmt.Errorf("%v: %s", err, out)
+		}
+		return nil
+	}
+	ip("link", "add", device, "type", "veth", "peer", "name", device+"0") // not every kernel has dummy
+	ip("link", "set", device, "up")
+	s.reload(victim, strings.Replace(sampleFile(1, ""), "[service.check]", "[service.loopback]\nmanage = true\ndevice = \""+device+"\"\n[service.check]", 1))
+	for _, vip := range lab.VIPs() { // where the lab has put it, exazk lets it be
+		ip("addr", "del", vip.String()+"/32", "dev", "lo")
+	}
+	s.until(2*seen, "the VIP is on its device", has)
+	s.mended()
+	ip("link", "del", device)
+	s.tells(2*seen, degraded, vip1, "node1", "the route is refused: the vip is not on its device")
+	s.until(seen, "a backup has it", s.told(degraded, vip1, "node2", "nobody claims it"))
+	ip("link", "add", device, "type", "veth", "peer", "name", device+"0") // not every kernel has dummy
+	ip("link", "set", device, "up")
+	s.until(2*seen, "the VIP is on its device again", has)
+	s.mended()
+	for _, vip := range lab.VIPs() {
+		ip("addr", "add", vip.String()+"/32", "dev", "lo")
+	}
+	s.reload(victim, sampleFile(1, ""))
+	ip("link", "del", device)
+	s.mended()
+}
+
+// incidentDrift: somebody withdraws a route behind exazk's back, and it is found and mended within five seconds.
+func incidentDrift(s *scene) {
+	began := time.Now()
+	out, err := s.lab.Host(victim).Run(s.Context(), "exabgpcli", "withdraw", "route", lab.VIPs()[vip1].String()+"/32")
+	if err != nil {
+		s.Fatalf("exabgpcli: %v, %s", err, out)
+	}
+	s.remembered("node1", "drift "+lab.VIPs()[vip1].String()+" repaired", began)
 	s.mended()
 }
 

@@ -107,10 +107,17 @@ func (c *cluster) changed(h *host) {
 			w.limit(c, c.hearing()+c.writing(h), func() { c.unmeddled(h, v, w, func() { c.differs(h, v) }) })
 		}
 		if w := &m.gone[v]; w.begins(c, able && !h.serves(v) && has && !h.life.leaving) {
-			w.limit(c, c.writing(h)+20*time.Second*time.Duration(min(h.slow, 1)), func() {
-				c.unmeddled(h, v, w, func() {
-					c.violate("removed", "%s is not configured with %s any more, and its ToR has a route", h.conf.Node, vipOf(v).Addr())
-				})
+			w.limit(c, c.writing(h), func() {
+				removed := func() {
+					c.unmeddled(h, v, w, func() {
+						c.violate("removed", "%s is not configured with %s any more, and its ToR has a route", h.conf.Node, vipOf(v).Addr())
+					})
+				}
+				if h.slow == 0 {
+					removed()
+					return
+				}
+				w.limit(c, 20*time.Second, removed) // it became slow just then
 			})
 		}
 		if since := h.hands[v]; !since.IsZero() && decided && c.clock.Now().Sub(since) > c.knobs.DriftCheck+2*time.Second && has == (verdict.Action == daemon.Announce) && (!has || route.MED == h.med(v, verdict)) {

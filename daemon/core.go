@@ -246,9 +246,9 @@ func decideBackup(f Facts, keep func(Reason) Verdict) Verdict {
 		return Verdict{Withdraw, Backup, f.Wait}
 	case f.Before == BeforeServes && !(f.Last == Announce && f.Others == OthersUnread):
 		return Verdict{Withdraw, Backup, ReasonOutranked}
-	case f.Before >= BeforeComing && f.Last != Announce:
+	case f.Before >= BeforeComing && f.Last == Withdraw:
 		return Verdict{Withdraw, Backup, ReasonOutranked}
-	case f.Before == BeforeBegins:
+	case f.Before == BeforeBegins, f.Before == BeforeComing && f.Last == Hold: // what is held may be announced, and goes no sooner
 		return keep(ReasonOutranked) // it says so in its record: a node that is drained must not count on one that is about to stop
 	default:
 		return Verdict{Announce, Backup, ReasonUnclaimed}

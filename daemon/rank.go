@@ -26,6 +26,9 @@ func (c *Core) stepBefore(now time.Time, s *service) {
 		case v.unclaimed.IsZero():
 			v.unclaimed = now
 		}
+		if !readable {
+			v.led = time.Time{} // overlap is of what is seen, and its own record has to say first that it is about to stop
+		}
 		switch {
 		case readable:
 			c.look(now, s, v)
@@ -37,7 +40,7 @@ func (c *Core) stepBefore(now time.Time, s *service) {
 
 func (c *Core) look(now time.Time, s *service, v *vip) {
 	leader := s.firstOf(v, func(st zkstate.Status, r zkstate.StatusRoute) bool { return stays(st, r) && !st.LastResort })
-	if leader != v.leader {
+	if leader != v.leader || v.led.IsZero() {
 		v.leader, v.led = leader, now
 	}
 	coming := s.firstOf(v, able) != ""

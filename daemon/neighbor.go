@@ -8,7 +8,6 @@ import (
 
 	"exazk/exabgp"
 	"exazk/link"
-	"exazk/zkstate"
 )
 
 type neighbor struct {
@@ -144,7 +143,7 @@ func (c *Core) afterNeighbors(now time.Time) (changed bool) {
 			continue
 		}
 		for _, v := range s.vips {
-			away := v.away || v.authoritative && v.raw.Holder == zkstate.Own && !s.forgiven
+			away := v.away || v.authoritative && v.serving() && !s.forgiven
 			changed = changed || away != v.away || v.needEpoch != c.epoch+1
 			v.needEpoch, v.away = c.epoch+1, away
 		}

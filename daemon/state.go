@@ -490,7 +490,7 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 		if !v.asked && s.current && s.peersRead {
 			// A process that starts while another node serves its VIP was away; one that finds its ghost was not.
 			v.asked = true
-			v.away = v.away || v.authoritative && nobodys(v.raw) && c.others(now, s, v) == OthersServe
+			v.away = v.away || v.authoritative && v.raw.Holder == zkstate.Absent && c.others(now, s, v) == OthersServe
 		}
 		// Right after a loss the claim may be one that a dead node left behind: a new leader gives its session a whole timeout.
 		if v.view == ClaimReturns && s.current && !settling && !now.Before(v.returned.Add(s.conf.Overlap)) {
@@ -501,6 +501,11 @@ func (c *Core) stepClaims(now time.Time, s *service) {
 
 // nobodys reports whether no process holds a claim: it is not there, or what is in its place is none.
 func nobodys(c zkstate.Claim) bool { return c.Holder == zkstate.Absent || c.Holder == zkstate.Squatted }
+
+// serving reports whether the node has its own VIP as far as the others know: it claims it, or nobody can and it announces it.
+func (v *vip) serving() bool {
+	return v.raw.Holder == zkstate.Own || v.raw.Holder == zkstate.Squatted && v.last.Action == Announce
+}
 
 // wake is when Step must be called again.
 func (c *Core) wake(now time.Time) time.Time {

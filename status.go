@@ -205,11 +205,27 @@ func (a *admin) read(ctx context.Context, s *daemon.Service) (in cluster.Service
 		node, instance := zkstate.ClaimOwner(n.Data)
 		in.Claims[name] = cluster.Claim{Node: node, Instance: instance, Persistent: n.Owner == 0, Since: n.Created}
 	}
+	if len(in.Records) == 0 && len(in.Claims) == 0 {
+		if in.Void, err = a.void(ctx, s); err != nil {
+			return in, nil, err
+		}
+	}
 	if in.Maintenance, err = a.entries(ctx, s); err != nil {
 		return in, nil, err
 	}
 	changes, _, err = a.histories(ctx, s)
 	return in, changes, err
+}
+
+// void says that no node has been let in since ZooKeeper was emptied, if ever: a node makes the directories for claims and for
+// records as soon as it is, and nobody else makes them both or deletes them.
+func (a *admin) void(ctx context.Context, s *daemon.Service) (bool, error) {
+	for _, dir := range []string{s.ClaimsPath, path.Dir(s.StatusPath)} {
+		if _, found, err := a.zk.Get(ctx, dir); found || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // entries are the nodes in maintenance. Where the path does not end in the node's name, only the node's own can be found.

@@ -36,6 +36,7 @@ type ServiceInput struct {
 	Nodes       []string                  // that ought to be there: by the configuration, or seen before
 	Owners      map[string]string         // by VIP, as the configuration says
 	Records     map[string]zkstate.Status // by node
+	Void        bool                      // ZooKeeper has no directory for claims, nor one for records: no node has been let in since it was emptied, if ever
 	Junk        map[string]string         // by node: why what lies where its status record should be is none
 	Claims      map[string]Claim          // by VIP: those that are there
 	Maintenance map[string]Entry          // by node: those that are in maintenance by ZooKeeper; records tell of the others
@@ -291,7 +292,7 @@ func (p *painter) absence(node string) string {
 	junk, wrong := p.Junk[node]
 	switch {
 	case wrong:
-		text = fmt.Sprintf("what lies in the place of %s's status record is none: %s; remedy: delete it, and exazk there writes its own", node, junk)
+		text = fmt.Sprintf("what lies in the place of %s's status record is none: %s; if exazk runs there, it replaces it within half a minute; else delete it", node, junk)
 	case ended:
 		text = fmt.Sprintf("%s has no status record: its exazk has ended%s, %s", node, since(p.in.At, last.At), ending(last.Reason))
 	case len(claims) > 0:

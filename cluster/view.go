@@ -59,7 +59,7 @@ const (
 	Twin             = "twin"              // two living processes have the same node's name
 	LastResort       = "last-resort"       // a sick node announces, since nobody else does
 	Drift            = "drift"             // ExaBGP holds something else than what is wanted
-	Refused          = "refused"           // ExaBGP refuses a route
+	Refused          = "refused"           // ExaBGP refuses a route, or its VIP is not on the host
 	Pending          = "pending"           // ExaBGP has not acknowledged a withdraw for longer than that takes
 	ForeignAnnouncer = "foreign-announcer" // others announce a VIP than its owner alone
 	Absent           = "absent"            // a node has no status record
@@ -95,7 +95,7 @@ type Route struct {
 	Own       bool      `json:"own,omitempty"`     // the node is authoritative for it, whatever its role is now
 	Claim     bool      `json:"claim,omitempty"`   // the node holds the claim
 	Pending   bool      `json:"pending,omitempty"` // withdrawn, not acknowledged yet
-	Refused   bool      `json:"refused,omitempty"` // ExaBGP refuses it, for one neighbor at least
+	Refused   bool      `json:"refused,omitempty"` // ExaBGP refuses it, for one neighbor at least, or the VIP is not on the host
 	Refusal   string    `json:"refusal,omitempty"` // why, where that is known
 	Unheard   bool      `json:"unheard,omitempty"` // to be announced, and no neighbor that it is for is up
 	Drift     bool      `json:"drift,omitempty"`   // ExaBGP holds something else than what is wanted

@@ -196,8 +196,8 @@ func (p *painter) judgeSilence(v *VIP) {
 	holds := slices.IndexFunc(v.Routes, func(r Route) bool { return r.Verdict == daemon.Hold.String() })
 	switch {
 	case v.Squatted && len(v.Routes) == 0 && !slices.Contains(p.VIPs, v.VIP): // a VIP that nobody has
-	case p.blank():
-		p.find(Degraded, Unseen, "", v.VIP, "whether %s is announced cannot be seen: ZooKeeper has no status record, no claim and no history of %s: it was emptied, or exazk never ran", v.VIP, p.Name)
+	case p.Void:
+		p.find(Degraded, Unseen, "", v.VIP, "whether %s is announced cannot be seen: ZooKeeper has no directory for claims and status records of %s: it was emptied, or exazk never ran", v.VIP, p.Name)
 	case v.Claim != "" && !recorded:
 		p.find(Degraded, Unseen, "", v.VIP, "whether %s is announced cannot be seen: it is claimed by %s, and there is no status record of that", v.VIP, p.claimant(v))
 	case recorded && claim.Node == v.Claim && claim.Instance != "" && claim.Instance != record.Instance && holds < 0:
@@ -207,12 +207,6 @@ func (p *painter) judgeSilence(v *VIP) {
 	default:
 		p.find(Down, NoAnnouncer, "", v.VIP, "nobody announces %s%s", v.VIP, p.silent(v))
 	}
-}
-
-// blank says that ZooKeeper has nothing at all of a service and of its nodes. Nodes that have died leave at least their histories; those that live are not let
-// in for a while by an ensemble that was made anew, and go on announcing.
-func (p *painter) blank() bool {
-	return len(p.Records) == 0 && len(p.Claims) == 0 && len(p.changes) == 0
 }
 
 // silent says in words why none of the nodes announces a VIP.

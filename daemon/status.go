@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -46,7 +47,7 @@ func (c *Core) status(s *service) *zkstate.Status {
 		}
 		if i := slices.IndexFunc(v.adverts, func(a advert) bool { return a.refused }); i >= 0 {
 			r.Refused = true
-			if words := v.adverts[i].words; words != refusal {
+			if words := cmp.Or(v.adverts[i].words, "exabgp does not answer"); words != refusal {
 				r.Refusal, refusal = words, words
 			}
 		}
@@ -106,10 +107,12 @@ func (c *Core) detail(s *service, v *vip, d Verdict) string {
 	case ReasonZooKeeperLost:
 		return fmt.Sprintf("on_zk_loss = %q", s.conf.OnZKLoss)
 	case ReasonUnclaimed, ReasonClaimed:
-		if c.zk.State != zkstate.Connected {
+		switch {
+		case c.zk.State != zkstate.Connected:
 			return "as last read; ZooKeeper is away"
+		case d.Reason == ReasonUnclaimed:
+			return v.raw.Detail
 		}
-		return v.raw.Detail
 	}
 	return ""
 }

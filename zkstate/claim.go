@@ -160,8 +160,10 @@ func (m *Machine) prove(s *service, vip string, then func(Claim, error)) {
 		case res.Err != nil:
 			then(Claim{}, res.Err)
 		case !res.Found:
+			delete(s.proven, vip)
 			then(Claim{}, nil)
 		case res.Stat.Owner == 0:
+			delete(s.proven, vip)
 			then(squatted(path, res.Stat), nil)
 		default:
 			s.proven[vip] = true

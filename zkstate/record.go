@@ -14,15 +14,16 @@ const recordGap = 100 * time.Millisecond
 
 // record is this node's own status record of one service.
 type record struct {
-	path   string
-	status Status // what it should say
-	want   []byte // the same as JSON; nil means leave it
-	have   []byte // what was written in this session; nil means unknown
-	made   int64  // as a claim's
-	check  bool   // look whether it is still there
-	busy   bool
-	retry  retry
-	twin   bool // a twin's, and logged
+	path    string
+	status  Status // what it should say
+	want    []byte // the same as JSON; nil means leave it
+	have    []byte // what was written in this session; nil means unknown
+	version int32  // of the znode after what was written
+	made    int64  // as a claim's
+	check   bool   // look whether it is still there
+	busy    bool
+	retry   retry
+	twin    bool // a twin's, and logged
 }
 
 // setRecord replaces what the record should say.
@@ -50,7 +51,7 @@ func (m *Machine) pumpRecord(s *service) {
 			m.wrote(r, nil, "exists", res.Err)
 		case !res.Found:
 			m.writeRecord(s, Call{Op: OpCreate, Path: r.path, Data: data, Ephemeral: true})
-		case res.Stat.Owner == m.id && bytes.Equal(data, r.have):
+		case res.Stat.Owner == m.id && bytes.Equal(data, r.have) && res.Stat.Version == r.version: // else somebody has written over it
 			r.made = max(r.made, res.Stat.Czxid)
 			m.wrote(r, data, "exists", nil)
 		case res.Stat.Owner == m.id:
@@ -94,6 +95,9 @@ func (m *Machine) writeRecord(s *service, c Call) {
 	r := &s.record
 	r.have = nil // until it is known what became of it
 	m.call(s, c, func(_ *pending, res Result) {
+		if r.version = 0; c.Op == OpSet {
+			r.version = c.Version + 1
+		}
 		if res.Err == nil && c.Op != OpSet {
 			r.made = max(r.made, s.peers.watch.mark.pzxid) // it is newer than that, and a twin's newer still
 		}

@@ -393,7 +393,6 @@ func (m *Machine) dirtyAll(loud bool) {
 		for _, r := range s.reads {
 			r.soil(loud)
 		}
-		clear(s.proven)
 		s.record.check = true
 	}
 }

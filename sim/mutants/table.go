@@ -545,6 +545,7 @@ func readings() []Mutant {
 			Name: "squatter-not-looked-for", File: file, Expect: served,
 			What: "a persistent node in the place of another's claim counts as a claim: when that owner fails, nobody takes the VIP over",
 			Old: `		case res.Stat.Owner == 0:
+			delete(s.proven, vip)
 			then(squatted(path, res.Stat), nil)
 `,
 			New: ``,

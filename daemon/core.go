@@ -122,7 +122,7 @@ type Facts struct {
 	StartOver     bool   // start_grace has passed: what is still unknown is not waited for any longer
 	ZooKeeperLost bool   // no session for a session timeout, or none since the start for start_grace
 	OnZKLoss      Policy // what that means for a backup
-	Unheard       bool   // no neighbor hears this node
+	Unheard       bool   // no neighbor hears this node, and a healthy one has announced the VIP for overlap
 	LastReason    Reason // of the verdict before this one
 	Last          Action // the verdict before this one; what "kept" means
 	LastRole      Role
@@ -322,6 +322,7 @@ func (c *Core) decide(now time.Time, slept bool) Decision {
 		c.stepMaintenance(now, s, &d.Want)
 		d.Resync = c.stepDrain(now, s) || d.Resync
 		for _, v := range s.vips {
+			c.noteServed(now, s, v)
 			verdict := Decide(c.facts(now, s, v))
 			if verdict != v.last || v.since == "" {
 				v.since = zkstate.StampOf(now)

@@ -159,6 +159,7 @@ type vip struct {
 	asked bool // whether it was away before the start is decided
 	early bool // it was away before the drain that is going on
 
+	served   time.Time // since when a healthy node announces it by its record; zero while none does
 	drain    DrainState
 	taker    string // the node that took it over
 	taken    time.Time
@@ -458,7 +459,7 @@ func (c *Core) facts(now time.Time, s *service, v *vip) Facts {
 		StartOver:     c.startOver(now, s),
 		ZooKeeperLost: c.lost(now, s),
 		OnZKLoss:      s.conf.OnZKLoss,
-		Unheard:       c.tracking && c.listed && c.established(s) == 0,
+		Unheard:       c.tracking && c.listed && c.established(s) == 0 && !v.served.IsZero() && !now.Before(v.served.Add(s.conf.Overlap)),
 		LastReason:    v.last.Reason,
 		Last:          v.last.Action,
 		LastRole:      v.last.Role,
@@ -553,8 +554,10 @@ func (c *Core) deadline(now time.Time) time.Time {
 			if v.view == ClaimReturns {
 				consider(v.returned.Add(s.conf.Overlap))
 			}
-			if !v.taken.IsZero() {
-				consider(v.taken.Add(s.conf.Overlap))
+			for _, t := range []time.Time{v.taken, v.served} {
+				if !t.IsZero() {
+					consider(t.Add(s.conf.Overlap))
+				}
 			}
 			if !v.unclaimed.IsZero() {
 				consider(v.unclaimed.Add(comingWait))

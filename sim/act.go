@@ -337,6 +337,9 @@ func (c *cluster) cut(node, server int, way fault.Way, by int) {
 }
 
 func (c *cluster) silence(h *host, way fault.Way, by int) {
+	if by < 0 {
+		h.unheard = c.clock.Now()
+	}
 	if way != fault.In {
 		h.lostOut += by
 	}
@@ -397,7 +400,7 @@ func (c *cluster) reload(h *host) {
 // what it has not comes.
 func (c *cluster) byHand(h *host) {
 	v := c.rand.IntN(c.knobs.Nodes)
-	if h.python != nil || h.life == nil || !h.serves(v) || !h.exabgp.Running() {
+	if h.python != nil || h.life == nil || !h.serves(v) || !h.configured(v) || !h.exabgp.Running() {
 		return
 	}
 	text := fmt.Sprintf("announce route %s next-hop self med 7", vipOf(v))

@@ -95,12 +95,8 @@ func (c *cluster) changed(h *host) {
 		}
 		settles := able && decided && !h.life.leaving
 		if w := &m.stray[v]; w.begins(c, settles && verdict.Action == daemon.Withdraw && has) { // a withdraw is always written
-			w.limit(c, c.writing(h), func() {
-				if h.slow == 0 {
-					c.unmeddled(h, v, w, func() { c.differs(h, v) })
-					return
-				}
-				w.limit(c, 20*time.Second, func() { c.unmeddled(h, v, w, func() { c.differs(h, v) }) }) // ExaBGP had acknowledged it, and became slow before it sent it
+			w.limit(c, c.writing(h), func() { // ExaBGP may have acknowledged it, and become slow before it sent it
+				c.unhindered(h, w, func() { c.unmeddled(h, v, w, func() { c.differs(h, v) }) })
 			})
 		}
 		if w := &m.missing[v]; w.begins(c, settles && verdict.Action == daemon.Announce && (!has || route.MED != h.med(v, verdict))) {
@@ -108,16 +104,11 @@ func (c *cluster) changed(h *host) {
 		}
 		if w := &m.gone[v]; w.begins(c, able && !h.serves(v) && has && !h.life.leaving) {
 			w.limit(c, c.writing(h), func() {
-				removed := func() {
+				c.unhindered(h, w, func() {
 					c.unmeddled(h, v, w, func() {
 						c.violate("removed", "%s is not configured with %s any more, and its ToR has a route", h.conf.Node, vipOf(v).Addr())
 					})
-				}
-				if h.slow == 0 {
-					removed()
-					return
-				}
-				w.limit(c, 20*time.Second, removed) // it became slow just then
+				})
 			})
 		}
 		if since := h.hands[v]; !since.IsZero() && decided && c.clock.Now().Sub(since) > c.knobs.DriftCheck+2*time.Second && has == (verdict.Action == daemon.Announce) && (!has || route.MED == h.med(v, verdict)) {
@@ -197,7 +188,9 @@ func (c *cluster) checkPending(h *host, st *zkstate.Status) {
 	for v := range c.names {
 		if w := &h.monitors.pending[v]; w.begins(c, able && routeIn(st, v, c.names[v]).Pending) {
 			w.limit(c, c.writing(h), func() {
-				c.violate("reason", "%s decided to withdraw %s, and ExaBGP has not acknowledged that", h.conf.Node, vipOf(v).Addr())
+				c.unhindered(h, w, func() {
+					c.violate("reason", "%s decided to withdraw %s, and ExaBGP has not acknowledged that", h.conf.Node, vipOf(v).Addr())
+				})
 			})
 		}
 	}
@@ -378,10 +371,24 @@ func (c *cluster) writing(h *host) time.Duration {
 	if c.knobs.Refusals > 0 { // each is tried again, after one second, two, four
 		slow += 7 * time.Second
 	}
-	if c.broken.isolated || c.calm(h, time.Minute) {
+	if (c.broken.isolated || c.calm(h, time.Minute)) && !h.hindered() {
 		return time.Second + slow
 	}
 	return 20*time.Second + slow + time.Duration(c.knobs.Nodes+4)*slowest
+}
+
+// hindered says that ExaBGP is slow, or that packets on the way to the ToR are lost, or were and TCP has yet to send them again.
+func (h *host) hindered() bool {
+	return h.slow > 0 || h.lostOut > 0 || h.lostIn > 0 || h.c.clock.Now().Sub(h.unheard) < 20*time.Second
+}
+
+// unhindered has late called now, or later where the way to the ToR has become slow or lossy just then.
+func (c *cluster) unhindered(h *host, w *monitor, late func()) {
+	if !h.hindered() {
+		late()
+		return
+	}
+	w.limit(c, 20*time.Second, late)
 }
 
 // hearing is how long exazk may take to learn that its session is up or down: where that is not told, by polling, and where the
@@ -492,6 +499,16 @@ func (c *cluster) checkPlanned(v int) {
 	for _, h := range c.hosts {
 		if c.clock.Now().Sub(h.dropped[v]) < c.recovery() {
 			return // an operator took it away from one that may have announced it
+		}
+	}
+	if at := 0; c.knobs.First { // SIGTERM has 1.3 s, and the first to take over may end as well just then
+		for _, h := range c.hosts {
+			if !c.calm(h, 3*time.Second) {
+				at++
+			}
+		}
+		if at > 1 {
+			return
 		}
 	}
 	for _, h := range c.hosts {

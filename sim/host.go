@@ -42,6 +42,7 @@ type host struct {
 	squats    int         // operators that keep its claim from being made
 	lostOut   int         // faults that lose what it sends to its ToR
 	lostIn    int         // and what it should get
+	unheard   time.Time   // when that ended, the last time
 	prefixes  []netip.Prefix
 	record    []exabgp.Route // what the next process is told of this one's routes
 
@@ -222,5 +223,8 @@ func (h *host) serves(v int) bool {
 	}
 	return h.life != nil && slices.Contains(h.life.conf.Services[0].BackupFor, vipOf(v))
 }
+
+// configured says that the newest configuration has a VIP, whether the process has taken it over yet or not.
+func (h *host) configured(v int) bool { return configured(&h.conf.Services[0], v) }
 
 func (h *host) changed() { h.c.changed(h) }

@@ -554,10 +554,11 @@ func (c *Core) deadline(now time.Time) time.Time {
 			if v.view == ClaimReturns {
 				consider(v.returned.Add(s.conf.Overlap))
 			}
-			for _, t := range []time.Time{v.taken, v.served} {
-				if !t.IsZero() {
-					consider(t.Add(s.conf.Overlap))
-				}
+			if !v.taken.IsZero() {
+				consider(v.taken.Add(s.conf.Overlap))
+			}
+			if !v.served.IsZero() {
+				consider(v.served.Add(s.conf.Overlap))
 			}
 			if !v.unclaimed.IsZero() {
 				consider(v.unclaimed.Add(comingWait))

@@ -178,6 +178,8 @@ var recipes = [][]fault.Kind{
 	{fault.Reload, fault.SlowExaBGP, fault.ResetSession, fault.PauseExazk},      // a VIP goes while its route is on its way
 	{fault.Reload, fault.Crash, fault.Maintenance, fault.LinkDown},              // one of those who could take over will not
 	{fault.ByHand, fault.ByHand, fault.SlowExaBGP, fault.KillExazk},             // what is behind exazk's back
+	{fault.SlowExaBGP, fault.KillExazk, fault.SickCheck},                        // the same with less beside it
+	{fault.Crash, fault.SickCheck},                                              // last resorts of VIPs whose owner is dead
 	{fault.Squat, fault.Crash, fault.LinkDown, fault.SickCheck},                 // a claim that nobody can hold, and its owner fails
 	{fault.Squat, fault.Reload, fault.KillExazk, fault.SeverZK},                 // and is read anew
 	{fault.ByHand, fault.ResetSession, fault.LinkDown, fault.SickCheck},         // and in a session that was not there yet

@@ -191,10 +191,12 @@ func (a *admin) read(ctx context.Context, s *daemon.Service) (in cluster.Service
 	}
 	in.Records, in.Junk = map[string]zkstate.Status{}, map[string]string{}
 	for name, n := range records {
-		if in.Records[name], err = zkstate.DecodeStatus(name, n.Data); err != nil {
-			delete(in.Records, name)
+		st, err := zkstate.DecodeStatus(name, n.Data)
+		if err != nil {
 			in.Junk[name] = err.Error()
+			continue
 		}
+		in.Records[name] = st
 	}
 	claims, err := a.getAll(ctx, s.ClaimsPath, nil)
 	if err != nil {

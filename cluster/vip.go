@@ -14,7 +14,7 @@ const unknown = "?"
 
 // vip makes the picture of one VIP and finds what is not as it should be with it.
 func (p *painter) vip(name string) VIP {
-	v := VIP{VIP: name, Announcers: []string{}, Routes: append([]Route{}, p.routes[name]...)}
+	v := VIP{VIP: name, Squatted: p.Claims[name].Persistent, Announcers: []string{}, Routes: append([]Route{}, p.routes[name]...)}
 	v.Claim = p.holder(&v)
 	owners := p.owners(&v)
 	if len(owners) > 0 {
@@ -25,7 +25,7 @@ func (p *painter) vip(name string) VIP {
 	if len(owners) > 1 {
 		p.find(Degraded, Conflict, "", name, "%s have %s in authoritative; remedy: leave it to one of them", list(owners), name)
 	}
-	if v.Squatted = p.Claims[name].Persistent; v.Squatted {
+	if v.Squatted {
 		p.find(Degraded, Conflict, v.Owner, name, "nobody can claim %s: a persistent node is in its claim's place%s; remedy: delete that node", name, since(p.in.At, p.Claims[name].Since))
 	}
 	for i := range v.Routes {
@@ -48,7 +48,7 @@ func routeOf(node string, r zkstate.StatusRoute) Route {
 
 // holder is who has the claim of a VIP.
 func (p *painter) holder(v *VIP) string {
-	if p.Claims[v.VIP].Persistent {
+	if v.Squatted {
 		return ""
 	}
 	for _, r := range v.Routes {

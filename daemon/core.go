@@ -322,8 +322,7 @@ func (c *Core) decide(now time.Time, slept bool) Decision {
 		c.stepMaintenance(now, s, &d.Want)
 		d.Resync = c.stepDrain(now, s) || d.Resync
 		for _, v := range s.vips {
-			c.noteServed(now, s, v)
-			verdict := Decide(c.facts(now, s, v))
+			verdict := Decide(c.facts(now, s, v, c.stepOthers(now, s, v)))
 			if verdict != v.last || v.since == "" {
 				v.since = zkstate.StampOf(now)
 			}

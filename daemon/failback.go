@@ -130,15 +130,17 @@ func (c *Core) record(s *service, v *vip) Others {
 	return sum
 }
 
-// noteServed notes since when another node serves a VIP. One that was away and believes that nobody hears it may be wrong, right after
+// stepOthers returns what the others do about a VIP, and notes since when one serves it. One that was away and believes that nobody hears it may be wrong, right after
 // its link was down: it leaves the VIP to the other one when the network knows the way there.
-func (c *Core) noteServed(now time.Time, s *service, v *vip) {
-	switch serves := c.others(now, s, v) == OthersServe; {
-	case !serves:
+func (c *Core) stepOthers(now time.Time, s *service, v *vip) Others {
+	others := c.others(now, s, v)
+	switch {
+	case others != OthersServe:
 		v.served = time.Time{}
 	case v.served.IsZero():
 		v.served = now
 	}
+	return others
 }
 
 // lookAgain says whether a moment has come at which the others' records are worth a look.

@@ -441,14 +441,14 @@ func (c *Core) claimOf(s *service, v *vip) ClaimView {
 	return v.view
 }
 
-func (c *Core) facts(now time.Time, s *service, v *vip) Facts {
+func (c *Core) facts(now time.Time, s *service, v *vip, others Others) Facts {
 	return Facts{
 		Authoritative: v.authoritative,
 		Health:        s.health.State,
 		Maintenance:   s.maintenance,
 		Claim:         c.claimOf(s, v),
 		Stale:         !s.current,
-		Others:        c.others(now, s, v),
+		Others:        others,
 		Served:        v.recorded == OthersServe,
 		Wait:          c.wait(now, s, v),
 		LastResort:    s.conf.LastResort,

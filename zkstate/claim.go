@@ -77,35 +77,22 @@ func (m *Machine) readClaims(s *service, r *read, loud bool) {
 		}
 		s.listed(names, r.watch.mark)
 		unproven := s.unproven(ev.Claims)
-		left, failed := len(present)+len(unproven), false
-		done := func() {
+		got := m.gather(r, len(present)+len(unproven), func() {
 			s.view = number
 			m.see(s, ev, owners)
 			m.finish(r, ev, loud)
-		}
-		got := func(vip string, seen Claim, err error) {
-			ev.Claims[vip] = seen
-			left--
-			switch {
-			case failed:
-			case err != nil:
-				failed = true
-				m.fail(r, err)
-			case left == 0:
-				done()
-			}
-		}
-		if left == 0 {
-			done()
-		}
+		})
 		for _, c := range present {
 			m.readClaim(s, c, func(seen Claim, owner int64, err error) {
-				owners[c] = owner
-				got(c.vip, seen, err)
+				ev.Claims[c.vip], owners[c] = seen, owner
+				got(err)
 			})
 		}
 		for _, vip := range unproven {
-			m.prove(s, vip, func(seen Claim, err error) { got(vip, seen, err) })
+			m.prove(s, vip, func(seen Claim, err error) {
+				ev.Claims[vip] = seen
+				got(err)
+			})
 		}
 	})
 }

@@ -215,6 +215,26 @@ func (m *Machine) fail(r *read, err error) {
 	r.retry.failed(m.now)
 }
 
+// gather returns what is to be told of each of n answers that a reading needs. The first one that went wrong gives the reading up; after
+// the last one, at once if there is none, done ends it.
+func (m *Machine) gather(r *read, n int, done func()) func(error) {
+	failed := false
+	if n == 0 {
+		done()
+	}
+	return func(err error) {
+		n--
+		switch {
+		case failed:
+		case err != nil:
+			failed = true
+			m.fail(r, err)
+		case n == 0:
+			done()
+		}
+	}
+}
+
 // again restarts a reading whose ground has moved.
 func (r *read) again() {
 	r.busy = false
@@ -297,24 +317,13 @@ func (m *Machine) readPeers(s *service, r *read, loud bool) {
 	m.readDir(s, r, true, func(names []string, began time.Time) {
 		names = m.peerNames(s, names)
 		ev := PeersRead{Service: s.Name, Session: m.id, Began: began, Peers: make(map[string]Status, len(names))}
-		left, failed := len(names), false
-		if left == 0 {
-			m.finish(r, ev, loud)
-		}
+		got := m.gather(r, len(names), func() { m.finish(r, ev, loud) })
 		for _, name := range names {
 			m.readPeer(s, name, func(st *Status, err error) {
 				if st != nil {
 					ev.Peers[name] = *st
 				}
-				left--
-				switch {
-				case failed:
-				case err != nil:
-					failed = true
-					m.fail(r, err)
-				case left == 0:
-					m.finish(r, ev, loud)
-				}
+				got(err)
 			})
 		}
 	})

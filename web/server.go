@@ -20,7 +20,8 @@ const (
 	// retryEvery is for an address that cannot be listened on: it may be a VIP that is not there yet, or belong to the process
 	// before this one for a moment.
 	retryEvery = 2 * time.Second
-	// maxConnections, for each address, is far below the usual limit of 1024 file descriptors. Who comes later waits.
+	// maxConnections, for each address, is far below the usual limit of 1024 file descriptors. Who comes later takes the place of who
+	// asks for nothing, or waits where all do.
 	maxConnections = 128
 	// maxHeader is what a browser sends, several times over.
 	maxHeader = 16 << 10
@@ -131,6 +132,7 @@ func (s *Server) serveOnce(ctx context.Context, at netip.AddrPort, listening fun
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeader,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnState:         (&crowd{room: maxConnections}).changed,
 		ErrorLog:          stdlog.New(&faultLog{log: s.log}, "", 0),
 	}
 	defer server.Close()

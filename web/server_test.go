@@ -233,3 +233,31 @@ func TestPanicEndsItsConnectionAlone(t *testing.T) {
 		t.Errorf("got %s", s.log)
 	}
 }
+
+// TestSilentConnectionsMakeRoom has twice as many connections as there may be, whose owners have asked once and ask no more, or never.
+func TestSilentConnectionsMakeRoom(t *testing.T) {
+	t.Parallel()
+	s := start(t, options())
+	at := free(t)
+	s.Listen([]netip.AddrPort{at})
+	eventually(t, time.Second, answers(at))
+	events := follow(t, "http://"+at.String())
+	next(t, events, "view")
+	for i := range 2 * maxConnections {
+		conn, err := net.Dial("tcp", at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if i%2 == 0 { // the server keeps it for a minute
+			io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			if _, err := conn.Read(make([]byte, 1)); err != nil {
+				t.Fatalf("connection %d: %v", i, err)
+			}
+		}
+	}
+	for range 10 {
+		eventually(t, time.Second, answers(at))
+	}
+	next(t, events, "beat")
+}

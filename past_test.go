@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -39,6 +40,36 @@ func TestPast(t *testing.T) {
 		if len(got) != 1 || !got[0].Equal(want) {
 			t.Fatalf("%s: got %+v, want %+v", at, got, want)
 		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	recalls(t, *cfg, change)
+}
+
+// recalls wants the page of a process that began later to have a change once a reload gives the page an address, and not before.
+func recalls(t *testing.T, cfg daemon.Config, want daemon.Transition) {
+	t.Helper()
+	seen := newPicture(daemon.Identity{Node: "n2", Since: time.Now().Add(time.Second)})
+	_, changed := seen.View()
+	seen.show(&cfg)
+	ended := make(chan error)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { ended <- seen.recall(ctx) }()
+	select {
+	case <-changed:
+		t.Error("it has read a past that nobody can look at")
+	case <-time.After(100 * time.Millisecond):
+	}
+	cfg.HTTP.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9180")}
+	seen.show(&cfg)
+	select {
+	case <-changed:
+	case <-time.After(patience):
+	}
+	if v, _ := seen.View(); len(v.Changes) != 1 || v.Changes[0].Node != "n1" || v.Changes[0].VIP != want.VIP {
+		t.Errorf("got %+v", v.Changes)
 	}
 	cancel()
 	if err := <-ended; err != nil {

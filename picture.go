@@ -32,10 +32,12 @@ type picture struct {
 	nodes   map[string][]string // by service, of all nodes that had a record; a list is replaced, never changed
 	changes []cluster.Change    // oldest first; appended to and cut at the front, never changed in place
 	changed chan struct{}
+
+	shown chan *daemon.Config // of room one: the first configuration by which anybody can see the page
 }
 
 func newPicture(id daemon.Identity) *picture {
-	return &picture{last: daemon.Snapshot{Identity: id}, nodes: map[string][]string{}, changed: make(chan struct{})}
+	return &picture{last: daemon.Snapshot{Identity: id}, nodes: map[string][]string{}, changed: make(chan struct{}), shown: make(chan *daemon.Config, 1)}
 }
 
 // Observe implements daemon.Observer.
@@ -76,9 +78,26 @@ func (p *picture) meet(s *daemon.ServiceSnapshot) {
 	p.nodes[s.Config.Name] = known
 }
 
-// recall puts what the nodes have written down before this process began in front of what it sees itself. It tries until ZooKeeper
-// answers, by a session of its own, and then waits for the end.
-func (p *picture) recall(ctx context.Context, cfg *daemon.Config) error {
+// show is told each configuration. It never waits.
+func (p *picture) show(cfg *daemon.Config) {
+	if len(cfg.HTTP.Listen) == 0 {
+		return
+	}
+	select {
+	case p.shown <- cfg:
+	default:
+	}
+}
+
+// recall puts what the nodes have written down before this process began in front of what it sees itself, once there is a page. It
+// tries until ZooKeeper answers, by a session of its own, and then waits for the end.
+func (p *picture) recall(ctx context.Context) error {
+	var cfg *daemon.Config
+	select {
+	case <-ctx.Done():
+		return nil
+	case cfg = <-p.shown:
+	}
 	for {
 		if past, err := readPast(ctx, cfg); err == nil {
 			p.prepend(past)

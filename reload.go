@@ -15,7 +15,6 @@ import (
 	"exazk/daemon"
 	"exazk/health"
 	"exazk/loopback"
-	"exazk/web"
 )
 
 // reloader takes a new configuration over while the daemon runs.
@@ -24,16 +23,16 @@ type reloader struct {
 	cfg       *daemon.Config
 	loop      *daemon.Loop
 	checks    *checks
-	server    *web.Server
-	addresses *loopback.Keeper // nil where there is none
+	show      func(*daemon.Config) // where the page is to be
+	addresses *loopback.Keeper     // nil where there is none
 	log       *logrus.Entry
 	asked     chan struct{} // of room one: however often it is asked for meanwhile, the file is read once more
 	again     chan struct{} // likewise: the checks are to run
 }
 
-func newReloader(load func() (*daemon.Config, error), cfg *daemon.Config, loop *daemon.Loop, checks *checks, server *web.Server, addresses *loopback.Keeper, log *logrus.Entry) *reloader {
+func newReloader(load func() (*daemon.Config, error), cfg *daemon.Config, loop *daemon.Loop, checks *checks, show func(*daemon.Config), addresses *loopback.Keeper, log *logrus.Entry) *reloader {
 	return &reloader{
-		load: load, cfg: cfg, loop: loop, checks: checks, server: server, addresses: addresses, log: log,
+		load: load, cfg: cfg, loop: loop, checks: checks, show: show, addresses: addresses, log: log,
 		asked: make(chan struct{}, 1), again: make(chan struct{}, 1),
 	}
 }
@@ -109,7 +108,7 @@ func (r *reloader) reload(ctx context.Context) {
 	if !r.loop.Post(ctx, daemon.Reload{Config: next}) {
 		return
 	}
-	r.server.Listen(next.HTTP.Listen)
+	r.show(next)
 	r.checks.use(next)
 	r.log.WithFields(logrus.Fields{"services": len(next.Services)}).Info("reloaded")
 }

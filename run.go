@@ -48,7 +48,7 @@ func runDaemon(cfg *daemon.Config, load func() (*daemon.Config, error), name str
 	measured := metrics.New(cfg, id.Version, func() int64 { return lostLines(logger) })
 	p.connect(name, stdin, stdout, measured)
 	p.showWith(measured)
-	p.reloads = newReloader(load, cfg, p.loop, newChecks(p.loop, measured.Ran, p.part("health")), p.server, p.addresses, p.part("reload"))
+	p.reloads = newReloader(load, cfg, p.loop, newChecks(p.loop, measured.Ran, p.part("health")), p.show, p.addresses, p.part("reload"))
 	p.start(signals)
 
 	exit, err := runLoop(p.loop, p.edges, p.store)
@@ -112,7 +112,7 @@ func (p *parts) connect(name string, stdin io.Reader, stdout io.Writer, measured
 func (p *parts) showWith(measured *metrics.Metrics) {
 	p.seen = newPicture(p.id)
 	p.server = web.New(web.Options{Source: p.seen, Alive: p.loop.Alive, Metrics: measured.Handler()}, p.part("http"))
-	p.server.Listen(p.cfg.HTTP.Listen)
+	p.show(p.cfg)
 	p.history = newPast(p.cfg, p.part("history"))
 	p.loop.WatchWaits(measured.EventWaited)
 	p.loop.ObserveWith(measured, p.seen, p.history)
@@ -120,6 +120,12 @@ func (p *parts) showWith(measured *metrics.Metrics) {
 		p.hooks = hooks.New(p.cfg.Node, p.cfg.Hooks, p.part("hooks"))
 		p.loop.ObserveWith(p.hooks)
 	}
+}
+
+// show has the page where a configuration wants it.
+func (p *parts) show(cfg *daemon.Config) {
+	p.server.Listen(cfg.HTTP.Listen)
+	p.seen.show(cfg)
 }
 
 // start has everything run but the loop.
@@ -144,9 +150,7 @@ func (p *parts) start(signals <-chan os.Signal) {
 
 	p.past.aside("history", p.log, p.history.Run)
 	p.edges.aside("http", p.log, p.server.Run)
-	if len(p.cfg.HTTP.Listen) > 0 {
-		p.edges.aside("past", p.log, func(ctx context.Context) error { return p.seen.recall(ctx, p.cfg) })
-	}
+	p.edges.aside("past", p.log, p.seen.recall)
 	if p.hooks != nil {
 		p.edges.aside("hooks", p.log, p.hooks.Run)
 	}

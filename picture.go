@@ -173,6 +173,7 @@ func serviceOf(s *daemon.Snapshot, service *daemon.ServiceSnapshot) cluster.Serv
 	if own := s.Want.Statuses[in.Name]; own != nil {
 		in.Records[s.Identity.Node] = *own
 	}
+	in.Junk = service.Junk
 	in.Claims = map[string]cluster.Claim{}
 	for vip, c := range service.Claims {
 		switch c.Holder {

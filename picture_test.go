@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +139,20 @@ func TestPictureOfALife(t *testing.T) {
 	v = observe(map[string]zkstate.Status{"node2": recordOf(nil)})
 	if !v.Services[0].Nodes[1].Present || cluster.Tell(v.Changes[0]) != "verdict 10.20.255.2 none → announce as authoritative (authoritative)" || v.Changes[3].To != "present" {
 		t.Errorf("it is not back: %+v", v)
+	}
+}
+
+// TestPictureOfJunk says what lies in the place of another node's record.
+func TestPictureOfJunk(t *testing.T) {
+	p := newPicture(daemon.Identity{Node: "node1"})
+	s := look(time.Unix(1e9, 0), map[string]zkstate.Status{})
+	s.Services[0].Junk = map[string]string{"node2": "no JSON"}
+	p.Observe(s)
+	v, _ := p.View()
+	if !slices.ContainsFunc(v.Services[0].Findings, func(f cluster.Finding) bool {
+		return f.Node == "node2" && strings.Contains(f.Text, "what lies in the place of node2's status record is none: no JSON")
+	}) {
+		t.Errorf("got %+v", v.Services[0].Findings)
 	}
 }
 

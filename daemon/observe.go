@@ -76,7 +76,8 @@ type ServiceSnapshot struct {
 	Claims      map[string]zkstate.Claim // by claim name, as last read; nil before
 	ClaimsFresh bool                     // they were read since ZooKeeper was last away
 	Peers       map[string]zkstate.Status
-	PeersFresh  bool // likewise, of the other nodes' records
+	PeersFresh  bool              // likewise, of the other nodes' records
+	Junk        map[string]string // as PeersRead has it
 }
 
 // Observer is told of every change. Observe is called by the loop's goroutine: it must not wait for anything.
@@ -127,7 +128,7 @@ func (c *Core) snapshot(now time.Time, d Decision) Snapshot {
 	for _, v := range c.services {
 		s.Services = append(s.Services, ServiceSnapshot{
 			Config: v.conf, Health: v.health, Maintenance: v.maintenance, Flag: v.flag,
-			Claims: v.claims, ClaimsFresh: v.current, Peers: v.peers, PeersFresh: v.peersRead,
+			Claims: v.claims, ClaimsFresh: v.current, Peers: v.peers, PeersFresh: v.peersRead, Junk: v.junk,
 		})
 	}
 	return s

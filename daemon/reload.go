@@ -128,7 +128,7 @@ func (s *service) inherit(now time.Time, o *service) {
 		s.failback = nil
 	}
 	if conf.StatusPath != o.conf.StatusPath {
-		s.peers, s.peersRead = nil, false
+		s.peers, s.peersRead, s.junk = nil, false, nil
 	}
 	if conf.ClaimsPath != o.conf.ClaimsPath {
 		s.claims, s.current = nil, false

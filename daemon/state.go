@@ -113,6 +113,7 @@ type service struct {
 	failback    []byte        // an operator's word to take the VIPs back, to be removed; nil if there is none
 	forgiven    bool          // it came while too few neighbors were up: that they are is no absence until enough were
 	peers       map[string]zkstate.Status
+	junk        map[string]string        // by other node: why its record is none, for people
 	peersBegan  time.Time                // when what is known of them was asked for
 	look        time.Time                // after a failure of the check: when the others' records are worth a look; see others
 	looked      bool                     // Resync was asked for at look
@@ -352,6 +353,7 @@ func (c *Core) applyZooKeeper(now time.Time, ev zkstate.Event) {
 	case zkstate.PeersRead:
 		if s := c.service(ev.Service); s != nil && !c.old(s, ev.Began) {
 			s.peers, s.peersRead, s.peersBegan = ev.Peers, true, ev.Began
+			s.junk = ev.Junk
 			for _, v := range s.vips {
 				v.recorded = c.record(s, v)
 			}

@@ -105,6 +105,7 @@ type PeersRead struct {
 	Session int64
 	Began   time.Time
 	Peers   map[string]Status // by node name; records that do not decode are left out (and logged)
+	Junk    map[string]string // by node name: why what lies in the place of a record is none, or cannot be read; nil where all can
 }
 
 func (SessionChanged) event()  {}

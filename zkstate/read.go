@@ -307,7 +307,7 @@ func (m *Machine) makeDir(s *service, dir string, done func(error)) {
 // peer is another node's status record.
 type peer struct {
 	watch  watch
-	bad    bool   // does not decode, and was logged
+	wrong  string // why it is of no use, which was logged; empty where it is
 	data   []byte // as last read; nil if that was of no use
 	status Status // what it says
 }
@@ -320,8 +320,14 @@ func (m *Machine) readPeers(s *service, r *read, loud bool) {
 		got := m.gather(r, len(names), func() { m.finish(r, ev, loud) })
 		for _, name := range names {
 			m.readPeer(s, name, func(st *Status, err error) {
-				if st != nil {
+				switch p := s.records[name]; {
+				case st != nil:
 					ev.Peers[name] = *st
+				case err == nil && p != nil && p.wrong != "":
+					if ev.Junk == nil {
+						ev.Junk = make(map[string]string)
+					}
+					ev.Junk[name] = p.wrong
 				}
 				got(err)
 			})
@@ -370,7 +376,7 @@ func (m *Machine) readPeer(s *service, name string, then func(*Status, error)) {
 	m.callPatiently(s, Call{Op: OpGet, Path: at, Watch: asked}, func(_ *pending, res Result) {
 		switch {
 		case errors.Is(res.Err, zk.ErrNoNode):
-			p.watch.armed = false
+			p.watch.armed, p.wrong = false, ""
 			then(nil, nil)
 			return
 		case errors.Is(res.Err, zk.ErrNoAuth):
@@ -393,17 +399,17 @@ func (m *Machine) readPeer(s *service, name string, then func(*Status, error)) {
 			}
 			p.data, p.status = res.Data, st
 		}
-		p.bad = false
+		p.wrong = ""
 		then(&p.status, nil)
 	})
 }
 
 // badPeer logs, once until it is good again, that a record is of no use.
 func (m *Machine) badPeer(p *peer, at string, err error) {
-	if !p.bad {
+	if p.wrong == "" {
 		m.log.WithError(err).WithField("path", at).Warn("status record is left out")
 	}
-	p.bad, p.data = true, nil
+	p.wrong, p.data = err.Error(), nil
 }
 
 var (

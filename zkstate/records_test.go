@@ -29,6 +29,12 @@ func (p *player) peers() map[string]Status {
 	return ev.Peers
 }
 
+// junk is what the last complete reading has instead of records.
+func (p *player) junk() map[string]string {
+	ev, _ := p.m.services[0].peers.result.(PeersRead)
+	return ev.Junk
+}
+
 // TestTooManyRecords bounds what a directory full of records costs: the first by name are read, and the log says so once.
 func TestTooManyRecords(t *testing.T) {
 	records := map[string]string{}
@@ -79,6 +85,21 @@ func TestLongRecord(t *testing.T) {
 	}
 	if want := `"status record is left out" error=longer than a status record can be path=/x/status/web/n2`; !strings.Contains(p.out.String(), want) {
 		t.Errorf("want %q in the log", want)
+	}
+	if got := p.junk(); len(got) != 1 || got["n2"] != errTooLong.Error() {
+		t.Errorf("got %q", got)
+	}
+	p.tree.set("/x/status/web/n2", `{"node":"n2"}`)
+	p.serve(2*time.Second, 10000)
+	if _, there := p.peers()["n2"]; !there || p.junk() != nil {
+		t.Errorf("mended, and got %+v, %q", p.peers(), p.junk())
+	}
+	p.tree.set("/x/status/web/n2", "{")
+	p.serve(3*time.Second, 10000)
+	p.tree.remove("/x/status/web/n2")
+	p.serve(4*time.Second, 10000)
+	if p.junk() != nil {
+		t.Errorf("gone, and got %q", p.junk())
 	}
 }
 

@@ -117,10 +117,11 @@ func (c *Core) record(s *service, v *vip) Others {
 			if r.VIP != v.name || !stays(st, r) {
 				continue
 			}
+			owner := r.Role == Authoritative.String()
 			switch {
 			case !st.LastResort:
 				sum = OthersServe
-			case r.Role == Authoritative.String() || !v.authoritative && name < c.id.Node:
+			case owner && !v.authoritative, owner == v.authoritative && name < c.id.Node: // of two owners, too, one goes on
 				sum = max(sum, OthersPrior)
 			default:
 				sum = max(sum, OthersLesser)

@@ -279,8 +279,8 @@ func handover() []Mutant {
 		{
 			Name: "last-resort-tie", File: "daemon/failback.go", Expect: unrest,
 			What: "of two sick nodes each believes that the other has more right to be the last resort, and both withdraw",
-			Old:  `case r.Role == Authoritative.String() || !v.authoritative && name < c.id.Node:`,
-			New:  `case r.Role == Authoritative.String() || name != c.id.Node:`,
+			Old:  `case owner && !v.authoritative, owner == v.authoritative && name < c.id.Node:`,
+			New:  `case owner && !v.authoritative, owner == v.authoritative && name != c.id.Node:`,
 		},
 	}
 }

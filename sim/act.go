@@ -610,6 +610,18 @@ func (c *cluster) giveBack() {
 	}
 }
 
+// giveBackAgain is what an operator does who has looked at the nodes: a word counts for what a node knew when it came, and one that
+// asks ExaBGP for its sessions may learn a second later that it was away.
+func (c *cluster) giveBackAgain() {
+	for _, h := range c.hosts {
+		path := failbackPath + "/" + h.conf.Node
+		verdict, ok := h.verdict(h.n)
+		if _, _, there := c.zk.Read(path); ok && !there && verdict.Reason == daemon.ReasonFailbackManual {
+			c.zk.Put(path, []byte(`{"by":"sim"}`))
+		}
+	}
+}
+
 // finish is what the operators do when all is over: no node stays drained or waits for a word.
 func (c *cluster) finish() {
 	// A node that boots while another one serves its VIP already counts as one that was away.
@@ -623,5 +635,6 @@ func (c *cluster) finish() {
 		c.note(nil, "no faults from here on; every node may take its VIPs back")
 		c.settleDown()
 	})
+	c.clock.At(c.start.Add(faultsTo+15*time.Second), c.giveBackAgain)
 	c.clock.At(c.start.Add(settledBy), c.checkSteady)
 }

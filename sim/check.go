@@ -311,20 +311,25 @@ func (c *cluster) checkOverdue(h *host) {
 func (c *cluster) checkVoid(h *host, v int) {
 	void := c.knobs.LastResort && h.serves(v) && h.able() && h.tor.Up() && c.broken.zk == 0 && c.at() > faultsFrom && !h.drained() && !c.announced(v) && !c.excused(v) && !c.pretended(v)
 	if w := &h.monitors.void[v]; w.begins(c, void) {
-		w.limit(c, c.bound(), func() {
+		w.limit(c, c.bound(v), func() {
 			verdict, _ := h.verdict(v)
 			c.violate("last-resort", "nobody announces %s, and %s could as a last resort (%v)", vipOf(v).Addr(), h.conf.Node, verdict.Verdict)
 		})
 	}
-	verdict, decided := h.verdict(v)
-	waits := decided && (verdict.Reason == daemon.ReasonFailbackManual || verdict.Reason == daemon.ReasonFailbackDelay || verdict.Reason == daemon.ReasonFlapping || verdict.Reason == daemon.ReasonOutranked)
-	waits = waits && h.able() && h.tor.Up() && c.broken.zk == 0 && !c.announced(v) && !c.excused(v) && !c.pretended(v)
+	waits := h.leaves(v) && h.able() && h.tor.Up() && c.broken.zk == 0 && !c.announced(v) && !c.excused(v) && !c.pretended(v)
 	k := &c.knobs
 	if w := &h.monitors.polite[v]; w.begins(c, waits) {
 		w.limit(c, 2*k.SessionTimeout+2*k.ServerTick+k.HoldTime+5*time.Second, func() {
+			verdict, _ := h.verdict(v)
 			c.violate("served", "nobody announces %s, and %s leaves it to somebody (%v)", vipOf(v).Addr(), h.conf.Node, verdict.Verdict)
 		})
 	}
+}
+
+// leaves says that a node that is well leaves a VIP to another, by the record of that one.
+func (h *host) leaves(v int) bool {
+	verdict, decided := h.verdict(v)
+	return decided && slices.Contains([]daemon.Reason{daemon.ReasonFailbackManual, daemon.ReasonFailbackDelay, daemon.ReasonFlapping, daemon.ReasonOutranked}, verdict.Reason)
 }
 
 // announced says whether any ToR has a route to a VIP.
@@ -399,7 +404,7 @@ func (c *cluster) hearing() time.Duration { return 65*time.Second + c.knobs.Hold
 func (c *cluster) checkWaiting(h *host, v int) {
 	waits := c.fabric.vips[v].server < 0 && c.at() > faultsFrom && c.could(h, v)
 	if w := &h.monitors.waits[v]; w.begins(c, waits) {
-		w.limit(c, c.bound(), func() {
+		w.limit(c, c.bound(v), func() {
 			verdict, _ := h.verdict(v)
 			c.violate("served", "nobody has answered for %s for %v, and %s could (%v)", vipOf(v).Addr(), c.clock.Now().Sub(c.fabric.vips[v].since), h.conf.Node, verdict.Verdict)
 		})
@@ -450,11 +455,11 @@ func (c *cluster) pretended(v int) bool {
 
 // bound is how long a VIP may go unserved while a node could serve it. A session to end and be noticed, absences to count, the
 // hold time, and ZooKeeper's client finding a server that works.
-func (c *cluster) bound() time.Duration {
+func (c *cluster) bound(v int) time.Duration {
 	k := &c.knobs
 	if c.broken.isolated && k.Refusals == 0 { // one thing happened, and nothing for long before it
 		session := k.SessionTimeout + 2*k.ServerTick
-		if k.Standby {
+		if k.Standby && !slices.ContainsFunc(c.hosts, func(h *host) bool { return h.leaves(v) }) {
 			session = 0 // the others announce it already
 		}
 		return max(session, k.HoldTime+2*time.Second, c.detection()) + 3*time.Second + time.Duration(k.Nodes+4)*(k.Slow+4*k.Delay) + k.Propagation
@@ -544,9 +549,10 @@ func (c *cluster) moved(h *host, v int, has bool, med uint32) {
 			c.checkSecond(o, v)
 		}
 	}
-	young := c.knobs.Overlap + 3*time.Second // one that starts while all come back may begin what it ends after overlap
+	// One that starts while all come back may begin what it ends after overlap, in which ZooKeeper may be away once more.
+	young := c.knobs.Overlap + 3*time.Second
 	switch {
-	case c.knobs.Still && c.at() > faultsFrom && !(c.clock.Now().Sub(h.life.began) < young && c.clock.Now().Sub(c.broken.lastZK) < young):
+	case c.knobs.Still && c.at() > faultsFrom && !(c.broken.lastZK.Sub(h.life.began) < young && c.clock.Now().Sub(c.broken.lastZK) < young):
 		c.violate("still", "the route of %s to %s moved, and nothing happened to any node", h.conf.Node, vipOf(v).Addr())
 	case c.at() > settledBy:
 		c.violate("steady", "the route of %s to %s moved, and nothing has happened for long", h.conf.Node, vipOf(v).Addr())
@@ -569,6 +575,9 @@ func (c *cluster) checkLast(h *host, v int) {
 	}
 	if c.excused(v) || c.pretended(v) || c.clock.Now().Sub(h.unmarked) < 2*time.Second {
 		return
+	}
+	if verdict.Reason == daemon.ReasonMaintenance && (c.broken.zk > 0 || c.clock.Now().Sub(c.broken.lastZK) < c.recovery()) {
+		return // it may not have heard that its drain is over, and it may not know that it hears nothing
 	}
 	for _, o := range c.hosts {
 		if _, has := o.tor.Route(vipOf(v)); has {
@@ -706,7 +715,9 @@ func (c *cluster) called(l *life, call zkstate.Call) {
 		return
 	}
 	if r := &l.reloads; r.claim != 0 && r.claim == l.session && v == l.h.n && call.Op != zkstate.OpGet && call.Op != zkstate.OpExists && c.broken.zk == 0 {
-		c.violate("reload", "%s asked ZooKeeper to %v its claim, which it held, after a reload", l.h.conf.Node, call.Op)
+		if _, owner, there := c.zk.Read(call.Path); there && owner == r.claim { // else it was given up before, and that took its time
+			c.violate("reload", "%s asked ZooKeeper to %v its claim, which it held, after a reload", l.h.conf.Node, call.Op)
+		}
 	}
 	switch call.Op {
 	case zkstate.OpGet:

@@ -78,7 +78,7 @@ func (l *life) toldByZooKeeper(ev zkstate.Event) {
 				}
 			})
 		}
-		slept := l.now().Sub(k.awake) < ev.Timeout // it counts the time for which the process slept
+		slept := l.now().Sub(k.awake) < ev.Timeout || l.now().Sub(l.resumed) < ev.Timeout // it counts the time for which the process slept
 		if ev.State == zkstate.Lost && !slept && l.session == k.session && l.expired != l.session && l.now().Sub(k.away) < ev.Timeout/2 {
 			l.h.c.violate("lost", "%s is told that ZooKeeper is lost, and it has been away for %v only", l.h.conf.Node, l.now().Sub(k.away))
 		}

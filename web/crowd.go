@@ -24,14 +24,20 @@ func (c *crowd) changed(conn net.Conn, state http.ConnState) {
 	c.waiting = slices.DeleteFunc(c.waiting, func(other net.Conn) bool { return other == conn })
 	switch state {
 	case http.StateNew:
-		if c.all++; c.all >= c.room && len(c.waiting) > 0 {
-			_ = c.waiting[0].Close() // the server sees it, and says that it is closed
-			c.waiting = c.waiting[1:]
-		}
+		c.all++
+		c.makeRoom()
 		c.waiting = append(c.waiting, conn)
 	case http.StateIdle:
 		c.waiting = append(c.waiting, conn)
-	case http.StateClosed:
+		c.makeRoom() // it may be the only one that asks for nothing
+	case http.StateClosed, http.StateHijacked:
 		c.all--
+	}
+}
+
+func (c *crowd) makeRoom() {
+	if c.all >= c.room && len(c.waiting) > 0 {
+		_ = c.waiting[0].Close() // the server sees it, and says that it is closed
+		c.waiting = c.waiting[1:]
 	}
 }

@@ -234,6 +234,27 @@ func TestPanicEndsItsConnectionAlone(t *testing.T) {
 	}
 }
 
+// TestConnectionsThatFallSilentMakeRoom has all of them ask for something at once, and then for nothing more.
+func TestConnectionsThatFallSilentMakeRoom(t *testing.T) {
+	c := &crowd{room: 3}
+	var theirs []net.Conn
+	for range 3 {
+		mine, other := net.Pipe()
+		defer mine.Close()
+		theirs = append(theirs, other)
+		c.changed(mine, http.StateNew)
+		c.changed(mine, http.StateActive)
+		defer c.changed(mine, http.StateClosed)
+		if len(theirs) == 3 {
+			c.changed(mine, http.StateIdle)
+		}
+	}
+	_ = theirs[2].SetReadDeadline(time.Now().Add(time.Second))
+	if _, err := theirs[2].Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the silent one is there still: %v", err)
+	}
+}
+
 // TestSilentConnectionsMakeRoom has twice as many connections as there may be, whose owners have asked once and ask no more, or never.
 func TestSilentConnectionsMakeRoom(t *testing.T) {
 	t.Parallel()
@@ -249,7 +270,8 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		if i%2 == 0 { // the server keeps it for a minute
+		_ = conn.SetDeadline(time.Now().Add(headerTime * 4 / 5)) // before the server cuts those off that say nothing
+		if i%2 == 0 {                                            // and this one it keeps for a minute
 			io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
 			if _, err := conn.Read(make([]byte, 1)); err != nil {
 				t.Fatalf("connection %d: %v", i, err)

@@ -467,7 +467,7 @@ func DecodeStatus(name string, data []byte) (Status, error) {
 		return st, errTooLong
 	}
 	if err := json.Unmarshal(data, &st); err != nil {
-		return st, err
+		return st, errors.New(validName(err.Error())) // it may quote what it has found, all of it
 	}
 	if st.Node != name {
 		return st, errMisfit
@@ -476,7 +476,7 @@ func DecodeStatus(name string, data []byte) (Status, error) {
 	return st, nil
 }
 
-// validName bounds a node's name that is shown to people.
+// validName bounds what others wrote, a node's name above all, and is shown to people.
 func validName(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxName)], "?") }
 
 const maxName = 255 // bytes

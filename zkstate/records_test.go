@@ -103,6 +103,14 @@ func TestLongRecord(t *testing.T) {
 	}
 }
 
+// TestQuotedRecord has a number in it that no error should quote.
+func TestQuotedRecord(t *testing.T) {
+	_, err := DecodeStatus("n2", []byte(`{"node":"n2","routes":[{"med":`+strings.Repeat("1", 60000)+`}]}`))
+	if err == nil || len(err.Error()) > maxName {
+		t.Errorf("got %.300v", err)
+	}
+}
+
 func TestServerName(t *testing.T) {
 	for name, want := range map[string]bool{"zk1": true, "zk-1.example_lan": true, "127.0.0.1": true, "::1": true, "fe80::1%eth0": true,
 		"": false, "a b": false, "a,b": false, "a/b": false, "a:1": false, "zk\n": false, "zkä": false} {

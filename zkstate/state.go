@@ -424,7 +424,7 @@ func sameReading(a, b Event) bool {
 		return ok && sameFlag(a.Present, b.Present, a.Data, b.Data)
 	case PeersRead:
 		b, ok := b.(PeersRead)
-		return ok && maps.EqualFunc(a.Peers, b.Peers, Status.Equal)
+		return ok && maps.EqualFunc(a.Peers, b.Peers, Status.Equal) && maps.Equal(a.Junk, b.Junk)
 	}
 	return false
 }

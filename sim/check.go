@@ -311,7 +311,8 @@ func (c *cluster) checkOverdue(h *host) {
 func (c *cluster) checkVoid(h *host, v int) {
 	void := c.knobs.LastResort && h.serves(v) && h.able() && h.tor.Up() && c.broken.zk == 0 && c.at() > faultsFrom && !h.drained() && !c.announced(v) && !c.excused(v) && !c.pretended(v)
 	if w := &h.monitors.void[v]; w.begins(c, void) {
-		w.limit(c, c.bound(v), func() {
+		leaves := slices.ContainsFunc(c.hosts, func(o *host) bool { return o.leaves(v) }) // its record says why, and who is sick waits for that
+		w.limit(c, c.bound(leaves), func() {
 			verdict, _ := h.verdict(v)
 			c.violate("last-resort", "nobody announces %s, and %s could as a last resort (%v)", vipOf(v).Addr(), h.conf.Node, verdict.Verdict)
 		})
@@ -404,7 +405,7 @@ func (c *cluster) hearing() time.Duration { return 65*time.Second + c.knobs.Hold
 func (c *cluster) checkWaiting(h *host, v int) {
 	waits := c.fabric.vips[v].server < 0 && c.at() > faultsFrom && c.could(h, v)
 	if w := &h.monitors.waits[v]; w.begins(c, waits) {
-		w.limit(c, c.bound(v), func() {
+		w.limit(c, c.bound(h.leaves(v)), func() {
 			verdict, _ := h.verdict(v)
 			c.violate("served", "nobody has answered for %s for %v, and %s could (%v)", vipOf(v).Addr(), c.clock.Now().Sub(c.fabric.vips[v].since), h.conf.Node, verdict.Verdict)
 		})
@@ -454,12 +455,12 @@ func (c *cluster) pretended(v int) bool {
 }
 
 // bound is how long a VIP may go unserved while a node could serve it. A session to end and be noticed, absences to count, the
-// hold time, and ZooKeeper's client finding a server that works.
-func (c *cluster) bound(v int) time.Duration {
+// hold time, and ZooKeeper's client finding a server that works. One that leaves the VIP to another is no standby.
+func (c *cluster) bound(leaves bool) time.Duration {
 	k := &c.knobs
 	if c.broken.isolated && k.Refusals == 0 { // one thing happened, and nothing for long before it
 		session := k.SessionTimeout + 2*k.ServerTick
-		if k.Standby && !slices.ContainsFunc(c.hosts, func(h *host) bool { return h.leaves(v) }) {
+		if k.Standby && !leaves {
 			session = 0 // the others announce it already
 		}
 		return max(session, k.HoldTime+2*time.Second, c.detection()) + 3*time.Second + time.Duration(k.Nodes+4)*(k.Slow+4*k.Delay) + k.Propagation
@@ -576,7 +577,7 @@ func (c *cluster) checkLast(h *host, v int) {
 	if c.excused(v) || c.pretended(v) || c.clock.Now().Sub(h.unmarked) < 2*time.Second {
 		return
 	}
-	if verdict.Reason == daemon.ReasonMaintenance && (c.broken.zk > 0 || c.clock.Now().Sub(c.broken.lastZK) < c.recovery()) {
+	if verdict.Reason == daemon.ReasonMaintenance && h.life.known.marked && (c.broken.zk > 0 || c.clock.Now().Sub(c.broken.lastZK) < c.recovery()) {
 		return // it may not have heard that its drain is over, and it may not know that it hears nothing
 	}
 	for _, o := range c.hosts {

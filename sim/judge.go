@@ -18,6 +18,7 @@ type known struct {
 	fresh     time.Time   // when a reload changed what is to be read: what was asked for before does not count either
 	ever      bool        // the claims were read in this life
 	flag      bool        // and so was the maintenance node
+	marked    bool        // which was there
 	claims    bool        // the claims were read since ZooKeeper was last away, and since the process last slept
 	peers     bool        // and so were the status records
 	first     bool        // the next reading of the claims is the first one of a new session
@@ -78,9 +79,12 @@ func (l *life) toldByZooKeeper(ev zkstate.Event) {
 				}
 			})
 		}
-		slept := l.now().Sub(k.awake) < ev.Timeout || l.now().Sub(l.resumed) < ev.Timeout // it counts the time for which the process slept
-		if ev.State == zkstate.Lost && !slept && l.session == k.session && l.expired != l.session && l.now().Sub(k.away) < ev.Timeout/2 {
-			l.h.c.violate("lost", "%s is told that ZooKeeper is lost, and it has been away for %v only", l.h.conf.Node, l.now().Sub(k.away))
+		slept, away := l.now().Sub(k.awake) < ev.Timeout, l.now().Sub(k.away)
+		if l.now().Sub(l.resumed) < ev.Timeout {
+			away += l.resumed.Sub(l.halted) // it counts the time for which the process slept, however short
+		}
+		if ev.State == zkstate.Lost && !slept && l.session == k.session && l.expired != l.session && away < ev.Timeout/2 {
+			l.h.c.violate("lost", "%s is told that ZooKeeper is lost, and it has been away for %v only", l.h.conf.Node, away)
 		}
 		late := k.session == 0 && l.now().Sub(l.began) > 900*time.Millisecond
 		if ev.State == zkstate.Connected && (ev.AfterLoss || late || k.unsettled) {
@@ -106,6 +110,9 @@ func (l *life) toldByZooKeeper(ev zkstate.Event) {
 		}
 	case zkstate.MaintenanceRead:
 		k.flag = true
+		if !k.old(ev.Began) {
+			k.marked = ev.Present
+		}
 	case zkstate.PeersRead:
 		k.peers = k.peers || !k.old(ev.Began)
 	}

@@ -107,7 +107,7 @@ dist: ## build .deb, .rpm and tarball for amd64 and arm64, and SHA256SUMS, in bi
 	@dist/build.sh
 
 dist-test: ## build the packages twice, install them in a root of their own, and run what is in them (root)
-	go test -timeout 10m -v ./dist
+	go test -timeout 15m -v ./dist
 
 clean: ## remove what was built
 	rm -rf exazk bin

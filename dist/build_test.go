@@ -1,6 +1,7 @@
 package dist
 
 import (
+	"bufio"
 	"bytes"
 	"debug/elf"
 	"flag"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // built is what all tests share; TestMain makes it.
@@ -269,6 +271,47 @@ func TestPackagesHoldAll(t *testing.T) {
 			}
 			f.Close()
 		}
+	}
+}
+
+// TestArm64Announces runs the other processor's program, emulated, as ExaBGP does: without ZooKeeper, and with a check that passes, it
+// announces its own VIP once start_grace is over, and ends with ExaBGP.
+func TestArm64Announces(t *testing.T) {
+	needs(t, "qemu-aarch64-static", "dpkg-deb")
+	dir := t.TempDir()
+	must(t, dir, "dpkg-deb", "--extract", deb("arm64"), ".")
+	toml := strings.Replace(daemonTOML, "check.command", "start_grace = \"4s\"\ncheck.command", 1) + "[exabgp]\nneighbor_tracking = \"off\"\n"
+	if err := os.WriteFile(filepath.Join(dir, "a.toml"), []byte(toml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := must(t, dir, "sh", "-c", "qemu-aarch64-static usr/bin/exazk --version 2>&1"); out != "exazk "+built.version+"\n" {
+		t.Errorf("got version %q", out)
+	}
+	var stderr bytes.Buffer
+	cmd := exec.Command("qemu-aarch64-static", "usr/bin/exazk", "--config", "a.toml")
+	cmd.Dir, cmd.Stderr = dir, &stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
+	defer kill.Stop()
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "announce ") {
+	}
+	if lines.Text() != "announce route 10.20.255.1/32 next-hop self med 100" {
+		t.Errorf("it writes %q: %v", lines.Text(), lines.Err())
+	}
+	stdin.Close()
+	if err := cmd.Wait(); err != nil || t.Failed() {
+		t.Errorf("it ends with %v:\n%s", err, stderr.Bytes())
 	}
 }
 

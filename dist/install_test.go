@@ -17,9 +17,10 @@ import (
 // of its own, and no network. It goes with its first process. The index of all manuals, which dpkg would have made anew by mandb(8),
 // would take longer than all the rest.
 type machine struct {
-	t   *testing.T
-	pid int    // of the first process
-	dir string // with the layers, as that process sees it
+	t    *testing.T
+	pid  int    // of the first process
+	dir  string // with the layers
+	root string // of the file system, as the first process sees it
 }
 
 const machineScript = `set -e
@@ -43,6 +44,7 @@ func newMachine(t *testing.T) *machine {
 		t.Skip("not root: a package can not be installed")
 	}
 	m := &machine{t: t, dir: t.TempDir()}
+	m.root = m.dir + "/root"
 	var stderr bytes.Buffer
 	cmd := exec.Command("sh", "-c", machineScript, "machine", m.dir)
 	cmd.Stderr = &stderr
@@ -68,11 +70,11 @@ func newMachine(t *testing.T) *machine {
 
 // path is where a file of the machine is seen from outside.
 func (m *machine) path(path string) string {
-	return fmt.Sprintf("/proc/%d/root%s/root%s", m.pid, m.dir, path)
+	return fmt.Sprintf("/proc/%d/root%s%s", m.pid, m.root, path)
 }
 
 func (m *machine) command(argv ...string) *exec.Cmd {
-	cmd := exec.Command("nsenter", append([]string{"--target", fmt.Sprint(m.pid), "--mount", "--pid", "--net", "--", "chroot", m.dir + "/root"}, argv...)...)
+	cmd := exec.Command("nsenter", append([]string{"--target", fmt.Sprint(m.pid), "--mount", "--pid", "--net", "--", "chroot", m.root}, argv...)...)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "MANWIDTH=120", "DEBIAN_FRONTEND=noninteractive"}
 	return cmd
 }

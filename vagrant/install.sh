@@ -7,9 +7,10 @@ packages="exabgp bird2 zookeeper libslf4j-java default-jre-headless iproute2 uti
 case "${1:-}" in
 lab) ;;
 # gcc is for the race detector, the message bus for checks of systemd units, FRR and GoBGP for what routers make of a route,
-# Prometheus for alert rules and dashboard. Chromium, with a font, looks at the page. The last line is for what "make dist" builds.
+# Prometheus for alert rules and dashboard. Chromium, with a font, looks at the page. The last line is for what "make dist" builds:
+# a machine with systemd in a container runs it, and what is for arm64 is emulated.
 test) packages="$packages python3-kazoo vagrant iputils-ping gcc libc6-dev dbus-daemon frr gobgpd prometheus chromium fonts-dejavu-core
-	lintian rpm man-db mandoc systemd bash-completion zsh fish" ;;
+	lintian rpm man-db mandoc systemd systemd-container qemu-user-static bash-completion zsh fish" ;;
 *)
 	echo "usage: $0 lab|test" >&2
 	exit 2

@@ -280,7 +280,7 @@ func handover() []Mutant {
 			Name: "last-resort-tie", File: "daemon/failback.go", Expect: unrest,
 			What: "of two sick nodes each believes that the other has more right to be the last resort, and both withdraw",
 			Old:  `case owner && !v.authoritative, owner == v.authoritative && name < c.id.Node:`,
-			New:  `case owner && !v.authoritative, owner == v.authoritative && name != c.id.Node:`,
+			New:  `case owner || name != c.id.Node:`,
 		},
 	}
 }
@@ -643,12 +643,6 @@ func ranks() []Mutant {
 			What: "a backup withdraws because of a record that it read before ZooKeeper was away",
 			Old:  `case f.Before == BeforeServes && !(f.Last == Announce && f.Others == OthersUnread):`,
 			New:  `case f.Before == BeforeServes:`,
-		},
-		{
-			Name: "outranked-by-leaving", File: "daemon/rank.go", Expect: planned,
-			What: "a backup waits for one that is about to end",
-			Old:  `if r.Reason == string(ReasonStopping) || r.Reason == string(ReasonDraining) {`,
-			New:  `if r.Reason == string(ReasonDraining) {`,
 		},
 		{
 			Name: "zk-loss-after-ignored", File: "daemon/state.go", Expect: blind,

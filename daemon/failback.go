@@ -131,8 +131,8 @@ func (c *Core) record(s *service, v *vip) Others {
 	return sum
 }
 
-// stepOthers returns what the others do about a VIP, and notes since when one serves it. One that was away and believes that nobody hears it may be wrong, right after
-// its link was down: it leaves the VIP to the other one when the network knows the way there.
+// stepOthers returns what the others do about a VIP, and notes since when one serves it. One that was away and believes that nobody
+// hears it may be wrong, right after its link was down: it leaves the VIP to the other one when the network knows the way there.
 func (c *Core) stepOthers(now time.Time, s *service, v *vip) Others {
 	others := c.others(now, s, v)
 	switch {

@@ -23,17 +23,20 @@ type machine struct {
 	root string // of the file system, as the first process sees it
 }
 
-const machineScript = `set -e
+// copyScript makes the copy, in the mount namespace of the machine.
+const copyScript = `set -e
 mount --make-rprivate /
 mount -t tmpfs -o mode=0755 tmpfs "$1"
 cd "$1"
 mkdir upper work root
 mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root
-mount -t proc proc root/proc
+rm -f root/var/lib/man-db/auto-update
+`
+
+const machineScript = copyScript + `mount -t proc proc root/proc
 mount --bind /dev root/dev
 mount -t tmpfs -o mode=0755 tmpfs root/run
 mount -t tmpfs -o mode=1777 tmpfs root/tmp
-rm -f root/var/lib/man-db/auto-update
 echo ready
 exec sleep infinity
 `

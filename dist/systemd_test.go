@@ -14,13 +14,7 @@ import (
 
 // bootScript is machineScript for a machine whose first process is systemd. Its terminal is nobody's, and no unit of this machine is
 // started but what the test wants.
-const bootScript = `set -e
-mount --make-rprivate /
-mount -t tmpfs -o mode=0755 tmpfs "$1"
-cd "$1"
-mkdir upper work root
-mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root
-rm -f root/var/lib/man-db/auto-update root/etc/fstab
+const bootScript = copyScript + `rm -f root/etc/fstab
 cat > root/etc/systemd/system/under-test.target <<END
 [Unit]
 Requires=sysinit.target dbus.service
@@ -152,10 +146,10 @@ func (m *machine) cluster() {
 		m.run("ip", "addr", "add", addr+"/32", "dev", "lo")
 	}
 	m.run("mkdir", "-p", "/etc/other", "/etc/exazk")
-	for n, dir := range []string{"/etc/exazk", "/etc/other"} {
-		conf, toml := nodeFiles(n+1, dir)
-		m.write(dir+"/apex.toml", []byte(toml))
-		m.write(map[string]string{"/etc/exazk": "/etc/exabgp/exabgp.conf", "/etc/other": "/etc/other/exabgp.conf"}[dir], []byte(conf))
+	for n, at := range []struct{ exazk, exabgp string }{{"/etc/exazk", "/etc/exabgp"}, {"/etc/other", "/etc/other"}} {
+		conf, toml := nodeFiles(n+1, at.exazk)
+		m.write(at.exazk+"/apex.toml", []byte(toml))
+		m.write(at.exabgp+"/exabgp.conf", []byte(conf))
 	}
 	m.write("/etc/router.conf", []byte(routerConf))
 	m.write("/etc/zoo.cfg", []byte(zookeeperConf))

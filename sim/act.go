@@ -204,7 +204,7 @@ func (c *cluster) begin(f fault.Fault) {
 	case fault.Squat:
 		c.squat(h, 1)
 	case fault.Failback:
-		c.zk.Put(failbackPath+"/"+h.conf.Node, []byte(`{"by":"sim"}`))
+		h.giveBack()
 	default:
 		c.disturb(f, 1)
 	}
@@ -603,10 +603,15 @@ func (h *host) idle() bool {
 	return true
 }
 
+// giveBack is an operator's word to a node to take its VIPs back.
+func (h *host) giveBack() {
+	h.c.zk.Put(failbackPath+"/"+h.conf.Node, []byte(`{"by":"sim"}`))
+}
+
 // giveBack is an operator's word to every node to take its VIPs back.
 func (c *cluster) giveBack() {
 	for _, h := range c.hosts {
-		c.zk.Put(failbackPath+"/"+h.conf.Node, []byte(`{"by":"sim"}`))
+		h.giveBack()
 	}
 }
 
@@ -617,10 +622,9 @@ func (c *cluster) giveBackAgain() {
 		return
 	}
 	for _, h := range c.hosts {
-		path := failbackPath + "/" + h.conf.Node
 		verdict, ok := h.verdict(h.n)
-		if _, _, there := c.zk.Read(path); ok && !there && verdict.Reason == daemon.ReasonFailbackManual {
-			c.zk.Put(path, []byte(`{"by":"sim"}`))
+		if _, _, there := c.zk.Read(failbackPath + "/" + h.conf.Node); ok && !there && verdict.Reason == daemon.ReasonFailbackManual {
+			h.giveBack()
 		}
 	}
 }

@@ -461,10 +461,7 @@ func incidentDeviceGone(s *scene) {
 // incidentDrift: somebody withdraws a route behind exazk's back, and it is found and mended within five seconds.
 func incidentDrift(s *scene) {
 	began := time.Now()
-	out, err := s.lab.Host(victim).Run(s.Context(), "exabgpcli", "withdraw", "route", lab.VIPs()[vip1].String()+"/32")
-	if err != nil {
-		s.Fatalf("exabgpcli: %v, %s", err, out)
-	}
+	s.exabgpcli("withdraw route " + lab.VIPs()[vip1].String() + "/32")
 	s.remembered("node1", "drift "+lab.VIPs()[vip1].String()+" repaired", began)
 	s.mended()
 }

@@ -91,10 +91,7 @@ func incidents() []incident {
 		{"one of two checks fails", []string{"ExazkCheckFailing"},
 			func(s *scene) { off(s, "lb2") }, func(s *scene) { on(s, "lb2") }},
 		{"a route is withdrawn by hand", []string{"ExazkDrift"},
-			func(s *scene) {
-				_, err := s.lab.Host(victim).Run(s.Context(), "exabgpcli", "withdraw", "route", lab.VIPs()[vip1].String()+"/32")
-				s.must(err)
-			}, func(*scene) {}},
+			func(s *scene) { s.exabgpcli("withdraw route " + lab.VIPs()[vip1].String() + "/32") }, func(*scene) {}},
 		{"one node is upgraded", []string{"ExazkVersions"},
 			func(s *scene) {
 				cmd := exec.Command("go", "build", "-ldflags", "-X main.version=another", "-o", program("another"), ".")

@@ -197,26 +197,29 @@ func maintained(lb string) func(*scene) {
 	}
 }
 
+// exabgpcli is what an operator says to the victim's ExaBGP behind exazk's back.
+func (s *scene) exabgpcli(command string) {
+	s.Helper()
+	_, err := s.lab.Host(victim).Run(s.Context(), append([]string{"exabgpcli"}, strings.Fields(command)...)...)
+	s.must(err)
+}
+
 // changedByHand: what an operator does to exazk's routes with exabgpcli is undone within 5 s. The claim stays, so nobody else comes in.
 func changedByHand(s *scene) {
 	const mended = 5 * time.Second
 	own, other := lab.VIPs()[vip1].String()+"/32", lab.VIPs()[vip1+1].String()+"/32"
-	exabgpcli := func(command string) {
-		_, err := s.lab.Host(victim).Run(s.Context(), append([]string{"exabgpcli"}, strings.Fields(command)...)...)
-		s.must(err)
-	}
 	s.during("withdrawn", allowance{vip1, mended}, func() {
-		exabgpcli("withdraw route " + own)
+		s.exabgpcli("withdraw route " + own)
 		s.until(time.Second, "it is withdrawn", s.absent(leaf, vip1))
 		s.until(mended, "it is back", s.steadyNow)
 	})
 	s.during("announced with another MED", nothing, func() {
-		exabgpcli("announce route " + own + " next-hop self med 7")
+		s.exabgpcli("announce route " + own + " next-hop self med 7")
 		s.until(time.Second, "it is another one", func() error { return s.med(7) })
 		s.until(mended, "it is what it was", func() error { return s.med(lab.OwnerMED) })
 	})
 	s.during("announced though another node has it", nothing, func() {
-		exabgpcli("announce route " + other + " next-hop self med 7")
+		s.exabgpcli("announce route " + other + " next-hop self med 7")
 		s.until(time.Second, "it is there", func() error {
 			if s.absent(leaf, vip1+1)() == nil {
 				return errors.New("it is absent")
